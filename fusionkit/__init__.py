@@ -1,0 +1,66 @@
+"""fusionkit: plugin-based multimodal fusion for remote sensing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fusionkit.components import Component, hookimpl
+
+if TYPE_CHECKING:
+    from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Index, Loss, Sample
+    from fusionkit.errors import BadSample, DataError, FusionkitError, RecipeError, RequestError, ShapeError
+    from fusionkit.experiment import run
+    from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+    from fusionkit.options import DataPath, Probability
+    from fusionkit.recipe import Recipe, load_recipe
+    from fusionkit.result import Result
+
+# Imported at first use: a plugin's record file says `from fusionkit import Component` and must not load torch.
+_HOMES = {
+    "contract": ("Augmentation", "Dataset", "Encoder", "Fusion", "Index", "Loss", "Sample"),
+    "errors": ("BadSample", "DataError", "FusionkitError", "RecipeError", "RequestError", "ShapeError"),
+    "experiment": ("run",),
+    "flow": ("Batch", "FeatureSpec", "Features", "Input", "InputSpec", "Output", "Task"),
+    "options": ("DataPath", "Probability"),
+    "recipe": ("Recipe", "load_recipe"),
+    "result": ("Result",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Augmentation",
+    "BadSample",
+    "Batch",
+    "Component",
+    "DataError",
+    "DataPath",
+    "Dataset",
+    "Encoder",
+    "FeatureSpec",
+    "Features",
+    "Fusion",
+    "FusionkitError",
+    "Index",
+    "Input",
+    "InputSpec",
+    "Loss",
+    "Output",
+    "Probability",
+    "Recipe",
+    "RecipeError",
+    "RequestError",
+    "Result",
+    "Sample",
+    "ShapeError",
+    "Task",
+    "hookimpl",
+    "load_recipe",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(f"fusionkit.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module 'fusionkit' has no attribute {name!r}")

@@ -1,0 +1,197 @@
+"""The base classes of components: what a plugin's class is given and what it owes.
+
+Keyword-only arguments of a constructor are the component's options in a recipe (see `fusionkit.options`);
+positional ones are handed over by the core.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from fusionkit.errors import BadSample
+from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+
+Sample: TypeAlias = dict[str, "np.ndarray | None"]
+"""One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent."""
+
+
+class Encoder(nn.Module, ABC):
+    """Turns one modality into features, stage by stage.
+
+    A subclass sets `self.stages` and implements `embed`. Where the features have a grid, a stage is a module from map
+    `[B, D, H, W]` to map; where they have none, from tokens `[B, N, D]` to tokens. Override `step` for anything else.
+    Everything must run on the meta device: no `.item()`, no branch on values.
+
+    Args:
+        spec: the shape of the modality.
+    """
+
+    stages: nn.ModuleList
+
+    def __init__(self, spec: InputSpec):
+        super().__init__()
+        self.spec = spec
+        self.stages = nn.ModuleList()
+
+    @abstractmethod
+    def embed(self, value: Float[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None) -> Features:
+        """Turn the input `[B, *spec.shape]` into the features that the first stage reads."""
+
+    def step(self, stage: int, features: Features) -> Features:
+        """Run one stage."""
+        module = self.stages[stage]
+        if features.grid is not None:
+            return features.with_map(module(features.map))
+        return features.with_tokens(module(features.tokens))
+
+    def finish(self, features: Features) -> Features:
+        """Run after the last stage, for example a final norm."""
+        return features
+
+    def forward(self, value: Float[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None = None) -> Features:
+        features = self.embed(value, valid)
+        for stage in range(len(self.stages)):
+            features = self.step(stage, features)
+        return self.finish(features)
+
+
+class Fusion(nn.Module, ABC):
+    """Combines the features of all modalities into one vector a sample.
+
+    Absent modalities: `features[m].present` says which samples have modality m, and what stands in the slots of the
+    others must change nothing. `Features.pooled` and `Features.token_mask` already honour it.
+
+    Args:
+        inputs: per modality, the shape of its features, in the order of the recipe.
+    """
+
+    def __init__(self, inputs: Mapping[str, FeatureSpec]):
+        super().__init__()
+        self.inputs = dict(inputs)
+
+    @classmethod
+    def arrange(cls, inputs: dict[str, Input]) -> dict[str, Input]:
+        """Rearrange the inputs before the encoders: early fusion. The keys that remain name the encoders used.
+
+        Raises:
+            ShapeError: the inputs cannot be brought together.
+        """
+        return inputs
+
+    def join(self, encoders: nn.ModuleDict) -> nn.ModuleDict:
+        """Couple the encoders once, when the model is built: shared weights, private norms."""
+        return encoders
+
+    def exchange(self, stage: int, features: dict[str, Features]) -> dict[str, Features]:
+        """Exchange between the modalities after each stage but the last. Middle and multi-level fusion live here."""
+        return features
+
+    @abstractmethod
+    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
+        """Fuse the features of the last stage into `[B, D]`."""
+
+
+class Loss(nn.Module, ABC):
+    """One named term of the training objective.
+
+    Args:
+        task: what is predicted, with the class counts of the training split.
+    """
+
+    needs_branches: bool = False
+    """True where the term reads `Output.branch_logits`: the model then builds a head for each modality."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+
+    @abstractmethod
+    def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
+        """The term's value, averaged over the samples of the batch."""
+
+
+class Augmentation(ABC):
+    """Changes a training sample at random, before it is normalised.
+
+    Args:
+        inputs: per modality, the shape of its arrays.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputSpec]):
+        self.inputs = dict(inputs)
+
+    @abstractmethod
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        """Return the changed sample; the arrays given are not to be written to. Draw from `random` alone."""
+
+
+@dataclass
+class Index:
+    """Every sample of a dataset, by name.
+
+    Args:
+        ids: unique, one a sample.
+        targets: class index of each sample; -1 where it has no label and is used in no split.
+        class_names: one a class.
+        columns: further facts of each sample that a split can go by (a fold, a plot, a site).
+        split: the official split, `"train"`, `"val"`, `"test"` or `""` (unused); None where there is none.
+        groups: samples with equal values must stay on one side of every split; None where there is no such thing.
+        positions: `[n, 2]` row and column of each sample's window centre, where samples are windows of one scene.
+        window: height and width of that window in pixels.
+        bad: what was found bad already while listing.
+    """
+
+    ids: Sequence[str]
+    targets: np.ndarray
+    class_names: tuple[str, ...]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    split: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    window: tuple[int, int] | None = None
+    bad: list[tuple[str, BadSample]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Dataset(ABC):
+    """A source of samples. Its constructor reads nothing; it only keeps its options.
+
+    A dataset is copied into loader workers, so open files lazily and per process.
+    """
+
+    @abstractmethod
+    def inputs(self) -> dict[str, InputSpec]:
+        """The modalities on offer, from options or file headers alone, without reading samples.
+
+        Raises:
+            DataError: a file is missing or its header is broken.
+        """
+
+    @abstractmethod
+    def index(self, progress: Callable[[int, int], None] | None = None) -> Index:
+        """List the samples. Called once, before any `read`; `progress(done, total)` may be told of long work.
+
+        Raises:
+            DataError: labels are missing or do not fit.
+        """
+
+    @abstractmethod
+    def read(self, i: int) -> Sample:
+        """Read the sample at position `i` of the index, in its own units.
+
+        Raises:
+            BadSample: it cannot be used; the core quarantines and lists it.
+        """
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The class names where they are known without reading data, for `fusionkit check`."""
+        return None

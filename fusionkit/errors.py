@@ -1,0 +1,97 @@
+"""Errors that are the user's to mend: told in one or two lines, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class FusionkitError(Exception):
+    """The work failed for a reason that the user can act on (exit code 1)."""
+
+    exit_code = 1
+
+
+class RequestError(FusionkitError):
+    """The request itself was wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(RequestError):
+    """Data that is missing or not in the form that the recipe says.
+
+    Args:
+        message: what is wrong and what to do.
+        path: the file or folder concerned.
+        option: the dataset option to blame as a path of keys, for example `("inputs", "text")`,
+            so that the recipe's line can be named.
+    """
+
+    def __init__(self, message: str, path: object = None, *, option: Sequence[str | int] = ()):
+        self.message, self.path, self.option = message, path, tuple(option)
+        super().__init__(f"{path}: {message}" if path is not None else message)
+
+
+class ShapeError(RequestError):
+    """Shapes that cannot work together; raised by encoders and fusions when they are built or run."""
+
+    def __init__(self, message: str, *, modality: str | None = None):
+        self.modality = modality
+        super().__init__(message)
+
+
+class BadSample(Exception):
+    """One sample that cannot be used. Raised by `Dataset.read`; the sample is quarantined, counted and listed.
+
+    Args:
+        reason: what is wrong, for example `"image is truncated"`.
+        path: the file concerned.
+        line: the line in that file, where there is one.
+    """
+
+    def __init__(self, reason: str, path: object = "", *, line: int | None = None):
+        self.reason, self.path, self.line = reason, str(path), line
+        super().__init__(f"{path}: {reason}" if path else reason)
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A place in a recipe, or the override that put a value there."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a recipe: where, under which key, what, and what to do."""
+
+    position: Position
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.key + ': ' if self.key else ''}{self.message}"
+
+
+class RecipeError(RequestError):
+    """Every problem of a recipe at once."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        unique = dict.fromkeys(problems)
+        self.problems = sorted(unique, key=lambda problem: problem.position)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest of `known`, else `"; choose from ..."`."""
+    names = sorted(set(known))
+    if near := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
+        return f"; did you mean {near[0]!r}?"
+    return f"; choose from {', '.join(names)}" if names else ""

@@ -1,0 +1,200 @@
+"""What flows from dataset to loss: InputSpec, Batch, Features, Output.
+
+Letters in shapes: B batch, N tokens, D width, C channels, H height, W width, T time, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a dataset promises of one modality, without the batch axis.
+
+    Args:
+        shape: `(D,)` for vectors, `(T, D)` for sequences, `(C, H, W)` for maps and cubes.
+        counts: True for non-negative event counts, which are not standardised unless a recipe asks for it.
+        ragged: True where samples may be shorter than `shape` says and carry a mask of valid steps.
+    """
+
+    shape: tuple[int, ...]
+    counts: bool = False
+    ragged: bool = False
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis (without batch) that holds channels: first for maps, last for sequences and vectors."""
+        return 0 if len(self.shape) >= 3 else len(self.shape) - 1
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.channel_axis]
+
+    def __str__(self) -> str:
+        return " x ".join(map(str, self.shape))
+
+
+@dataclass
+class Batch:
+    """Some samples.
+
+    Args:
+        inputs: per modality `[B, *spec.shape]`; what stands in the slot of an absent input means nothing.
+        present: per modality, whether the input was there.
+        target: class indices `[B]`.
+        index: positions of the samples in the dataset.
+        valid: for ragged modalities, which steps are real.
+    """
+
+    inputs: dict[str, Shaped[Tensor, "B ..."]]
+    present: dict[str, Bool[Tensor, " B"]]
+    target: Int64[Tensor, " B"]
+    index: Int64[Tensor, " B"]
+    valid: dict[str, Bool[Tensor, "B T"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One modality on its way into an encoder: normalised, zero where absent."""
+
+    value: Float[Tensor, "B ..."]
+    present: Bool[Tensor, " B"]
+    valid: Bool[Tensor, "B T"] | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder makes of one modality.
+
+    Args:
+        tokens: `[B, N, D]`.
+        grid: `(H, W)` with `H * W == N` where the tokens are the cells of a map, row by row.
+        mask: True for tokens that are real; None means all are.
+        present: True for samples that have this modality; None means all have.
+    """
+
+    tokens: Float[Tensor, "B N D"]
+    grid: tuple[int, int] | None = None
+    mask: Bool[Tensor, "B N"] | None = None
+    present: Bool[Tensor, " B"] | None = None
+
+    @classmethod
+    def from_map(cls, map: Float[Tensor, "B D H W"], present: Bool[Tensor, " B"] | None = None) -> Features:
+        height, width = map.shape[-2:]
+        return cls(map.flatten(2).transpose(1, 2), (height, width), present=present)
+
+    @classmethod
+    def from_vector(cls, vector: Float[Tensor, "B D"], present: Bool[Tensor, " B"] | None = None) -> Features:
+        return cls(vector.unsqueeze(1), present=present)
+
+    @property
+    def map(self) -> Float[Tensor, "B D H W"]:
+        """The tokens as a map; a view where they came from one."""
+        if self.grid is None:
+            raise ValueError("these features are a sequence and have no map")
+        return self.tokens.transpose(1, 2).unflatten(2, self.grid)
+
+    @property
+    def pooled(self) -> Float[Tensor, "B D"]:
+        """The mean of the real tokens; zero where the modality is absent."""
+        keep = self.token_mask
+        if keep is None:
+            return self.tokens.mean(1)
+        weight = keep.unsqueeze(-1).to(self.tokens.dtype)
+        # `where` and not a product: what stands in an absent slot may be infinite.
+        total = self.tokens.masked_fill(~keep.unsqueeze(-1), 0).sum(1)
+        return total / weight.sum(1).clamp(min=1)
+
+    @property
+    def token_mask(self) -> Bool[Tensor, "B N"] | None:
+        """`mask` and `present` as one: True where a token may be attended to. None means everywhere."""
+        if self.present is None:
+            return self.mask
+        present = self.present.unsqueeze(1).expand(self.tokens.shape[:2])
+        return present if self.mask is None else self.mask & present
+
+    def with_tokens(self, tokens: Float[Tensor, "B N E"]) -> Features:
+        """The same cells or steps with other content. A changed number of tokens drops grid and mask."""
+        if tokens.shape[1] == self.tokens.shape[1]:
+            return replace(self, tokens=tokens)
+        return Features(tokens, present=self.present)
+
+    def with_map(self, map: Float[Tensor, "B E h w"]) -> Features:
+        """The map after another stage; a mask follows to the new grid (a cell is real if any part of it was)."""
+        after = Features.from_map(map, self.present)
+        if self.mask is None or self.grid is None:
+            return after
+        mask = F.adaptive_max_pool2d(self.mask.unflatten(1, self.grid).to(map.dtype).unsqueeze(1), after.grid)
+        return replace(after, mask=mask.flatten(1) > 0)
+
+
+FeatureDict: TypeAlias = dict[str, Features]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The shape of one encoder's features, found by running it on the meta device.
+
+    Args:
+        dim: D.
+        tokens: N.
+        grid: `(H, W)` or None.
+        stages: the same after each of the encoder's stages; the last equals this one.
+    """
+
+    dim: int
+    tokens: int
+    grid: tuple[int, int] | None = None
+    stages: tuple[FeatureSpec, ...] = ()
+
+    @classmethod
+    def of(cls, features: Features, stages: tuple[FeatureSpec, ...] = ()) -> FeatureSpec:
+        return cls(features.tokens.shape[2], features.tokens.shape[1], features.grid, stages)
+
+
+@dataclass
+class Output:
+    """What a model says of a batch.
+
+    Args:
+        logits: the main prediction.
+        fused: the fused representation.
+        embeddings: per modality, the pooled features.
+        branch_logits: per modality, the branch head's prediction; empty unless a loss asked for branches.
+        attention: named attention weights; empty unless asked for.
+    """
+
+    logits: Float[Tensor, "B K"]
+    fused: Float[Tensor, "B D"]
+    embeddings: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
+    branch_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
+    attention: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be predicted, as losses and heads need to know it.
+
+    Args:
+        kind: `"classification"`.
+        class_names: one a class.
+        class_counts: samples of each class in the training split.
+    """
+
+    kind: str
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the logits."""
+        return len(self.class_names)
