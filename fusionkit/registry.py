@@ -1,0 +1,194 @@
+"""Finds plugins through entry points and pluggy, and the components they provide.
+
+A broken plugin never takes the program down: it is kept with its owner and the reason. Nothing here imports torch;
+a component's class is imported by `Registry.resolve` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from inspect import getmodule, isroutine
+from typing import Any, Literal
+
+import pluggy
+
+from fusionkit.components import ENTRY_POINT_GROUP, Component, Hooks
+from fusionkit.errors import RequestError, suggestion
+
+DISABLE_VARIABLE = "FUSIONKIT_DISABLE_PLUGINS"
+
+
+@dataclass
+class Plugin:
+    """One entry point of the group `fusionkit`, as `fusionkit plugins` shows it.
+
+    Args:
+        name: the entry point's name.
+        owner: the distribution that declares it.
+        version: that distribution's version.
+        status: whether it loaded.
+        reason: one line on why it did not.
+        traceback: the whole story, for `-v`.
+    """
+
+    name: str
+    owner: str
+    version: str
+    status: Literal["ok", "broken", "disabled"] = "ok"
+    reason: str = ""
+    traceback: str = ""
+
+    def fail(self, error: BaseException) -> None:
+        self.status = "broken"
+        self.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.traceback = "".join(traceback.format_exception(error))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component and the plugin that provides it; `clash` where another plugin offers the same kind and name."""
+
+    component: Component
+    plugin: Plugin
+    clash: bool = False
+
+    @property
+    def status(self) -> str:
+        return "clash" if self.clash else "ok"
+
+
+@dataclass
+class Registry:
+    """All plugins found and the components of those that loaded."""
+
+    plugins: list[Plugin] = field(default_factory=list)
+    components: list[Entry] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: _manager())
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all components of one kind, sorted."""
+        return sorted({entry.component.name for entry in self.components if entry.component.kind == kind})
+
+    def find(self, name: str) -> list[Entry]:
+        """The entries that `name` or `kind:name` may mean."""
+        kind, _, bare = name.rpartition(":")
+        return [e for e in self.components if e.component.name == bare and kind in ("", e.component.kind)]
+
+    def get(self, kind: str, name: str) -> Entry:
+        """The one entry of this kind and name.
+
+        Raises:
+            RequestError: there is none (with the nearest spelling), or two packages offer it.
+        """
+        found = [e for e in self.components if (e.component.kind, e.component.name) == (kind, name)]
+        if not found:
+            hint = suggestion(name, self.names(kind))
+            broken = [plugin for plugin in self.plugins if plugin.status != "ok"]
+            if broken:
+                listed = ", ".join(f"{p.name} of {p.owner} ({p.status})" for p in broken)
+                hint += f" (not loaded: {listed}; see `fusionkit plugins`)"
+            raise RequestError(f"no {kind} is named {name!r}{hint}")
+        if len(found) > 1:
+            owners = " and ".join(f"{e.plugin.owner} ({e.plugin.name})" for e in found)
+            raise RequestError(
+                f"{kind} {name!r} is offered by {owners}; uninstall one, or name its plugin in {DISABLE_VARIABLE}"
+            )
+        return found[0]
+
+    def resolve(self, kind: str, name: str) -> Any:
+        """Import the class of a component.
+
+        Raises:
+            RequestError: as for `get`; or the class cannot be imported, or is not of its kind.
+        """
+        entry = self.get(kind, name)
+        component = entry.component
+        what = f"{kind} {name!r} of {entry.plugin.owner}"
+        module, _, attribute = component.target.partition(":")
+        try:
+            target = getattr(import_module(module), attribute)
+        except ImportError as error:
+            missing_itself = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or "\0")
+            if component.extra and not missing_itself:
+                remedy = f"pip install '{component.extra}'"
+                raise RequestError(f"{what} needs more than is installed ({error}); {remedy}") from error
+            raise RequestError(f"{what} cannot be imported: {error}") from error
+        except AttributeError as error:
+            raise RequestError(f"{what} cannot be imported: {module} has no {attribute!r}") from error
+        base = getattr(import_module("fusionkit.contract"), kind.capitalize(), object)
+        if not (isinstance(target, type) and issubclass(target, base)):
+            raise RequestError(f"{what} is broken: {component.target} is no subclass of fusionkit.{base.__name__}")
+        return target
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
+    manager.add_hookspecs(Hooks)
+    return manager
+
+
+def load_registry() -> Registry:
+    """Load every installed plugin that is not disabled; the result is kept for the life of the process."""
+    disabled = frozenset(filter(None, os.environ.get(DISABLE_VARIABLE, "").replace(" ", "").split(",")))
+    return _load(disabled)
+
+
+@cache
+def _load(disabled: frozenset[str]) -> Registry:
+    return build_registry(entry_points(group=ENTRY_POINT_GROUP), disabled)
+
+
+def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:
+    """Load these entry points; `disabled` names entry points or distributions that are not to be imported."""
+    registry, skip = Registry(), frozenset(disabled)
+    found: list[tuple[Component, Plugin]] = []
+    for point in sorted(points, key=lambda p: (p.dist.name if p.dist else "", p.name)):
+        owner, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
+        plugin = Plugin(point.name, owner, version)
+        registry.plugins.append(plugin)
+        if skip & {point.name, owner, f"{owner}:{point.name}"}:
+            plugin.status, plugin.reason = "disabled", f"named in {DISABLE_VARIABLE}"
+            continue
+        try:
+            found += [(component, plugin) for component in _register(registry.manager, plugin, point.load())]
+        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+            plugin.fail(error)
+    owners: dict[tuple[str, str], list[Plugin]] = defaultdict(list)
+    for component, plugin in found:
+        owners[component.kind, component.name].append(plugin)
+    registry.components = [Entry(c, p, clash=len(owners[c.kind, c.name]) > 1) for c, p in found]
+    return registry
+
+
+def _register(manager: pluggy.PluginManager, plugin: Plugin, module: Any) -> Sequence[Component]:
+    """Register one plugin with pluggy and return its components, all or none."""
+    hooks = [name for name in vars(Hooks) if not name.startswith("_")]
+    for name in dir(module):
+        attribute = getattr(module, name)
+        if not isroutine(attribute) or getmodule(attribute) is pluggy:
+            continue
+        marked = hasattr(attribute, f"{ENTRY_POINT_GROUP}_impl")
+        if marked and name not in hooks:
+            raise TypeError(f"{name} is no hook of fusionkit{suggestion(name, hooks)}")
+        if name in hooks and not marked:
+            raise TypeError(f"{name} is not marked with @fusionkit.hookimpl")
+    key = f"{plugin.owner}:{plugin.name}"
+    manager.register(module, key)
+    try:
+        components: list[Component] = []
+        for implementation in manager.hook.fusionkit_components.get_hookimpls():
+            if implementation.plugin_name == key:
+                components += implementation.function()
+        if wrong := [item for item in components if not isinstance(item, Component)]:
+            raise TypeError(f"fusionkit_components yields a {type(wrong[0]).__name__}; it must yield Component records")
+    except BaseException:
+        manager.unregister(name=key)
+        raise
+    return components

@@ -1,0 +1,159 @@
+"""The core's own part of a recipe: which sections there are and what stands in them.
+
+Components (fusion, losses, encoders, dataset, augmentations) describe their options themselves, see
+`fusionkit.options`; here they are only named.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+Scalar: TypeAlias = bool | int | float | str
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+HEADLINES = ("oa", "aa", "kappa", "macro_f1", "weighted_f1")
+"""The headline figures of classification, in the order in which they are printed."""
+
+
+class Section(BaseModel):
+    """Strict and closed: an unknown key or a number in quotes is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Split(Section):
+    """How the samples are divided into train, val and test."""
+
+    column: str | None = None
+    """The column (or key) of the dataset whose values say where a sample goes."""
+    test: Scalar | list[Scalar] | None = None
+    """With `column`: the value or values that are test. Without: the fraction of the samples, for example 0.2."""
+    val: Scalar | list[Scalar] | None = 0.15
+    """A fraction (a number with a point between 0 and 1) of what is not test, or with `column` the value or values
+    that are val."""
+    train: Scalar | list[Scalar] | None = None
+    """With `column`: the value or values that are train; default all that are neither test nor val."""
+    group: str | None = None
+    """A column whose equal values are kept on one side: plots, videos, scenes."""
+    blocks: PositiveInt | None = None
+    """For windows of one scene: the side in pixels of the square blocks that are kept on one side; windows of
+    train and val that share pixels with test (and of train with val) are left out."""
+    seed: NonNegativeInt = 0
+    """Seed of the division; apart from the recipe's `seed`, so that runs with several seeds share their test set."""
+
+
+def _named_split(value: Any) -> Any:
+    return {"column": None, "test": None} if value == "official" else value
+
+
+class Data(Section):
+    """Where the samples come from. Every other key here is an option of the dataset."""
+
+    source: str
+    """The dataset component."""
+    split: Annotated[Split, BeforeValidator(_named_split)] | None = None
+    """`official`, or a mapping. Default: the official split of the dataset."""
+    folds: Literal["all"] | None = None
+    """`all`: every value of `split.column` is test once, and the predictions are pooled into one result."""
+    class_names: list[str] | None = None
+    """Names to print, in the order of the classes; must be as many as the data have classes."""
+    batch_size: PositiveInt = 64
+    """Samples of one optimiser step, over all devices."""
+    num_workers: NonNegativeInt = 0
+    """Loader processes. The results do not depend on it."""
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of samples that may be quarantined before the run refuses to go on."""
+
+
+def _encoder_alone(value: Any) -> Any:
+    return {"encoder": value} if isinstance(value, str) else value
+
+
+class ModalityKeys(Section):
+    """One modality: its encoder and how its values are scaled."""
+
+    encoder: Any
+    """The encoder component: its name, or a mapping with `name` and its options."""
+    normalize: Literal["auto", "standard", "none"] = "auto"
+    """`standard`: zero mean and unit deviation per channel, by statistics of the training split alone. `auto`:
+    standard, except for counts."""
+    shape: list[PositiveInt] | None = None
+    """The shape of one sample. Optional; lets `fusionkit check` work where the data are not at hand, and is compared
+    with the data where they are."""
+
+
+class Train(Section):
+    """How the model is trained."""
+
+    epochs: PositiveInt = 30
+    optimizer: str = "adamw"
+    """Any optimiser that timm knows: adamw, adam, sgd, lamb, lion, ..."""
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.01
+    """Not applied to biases and norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """For optimisers that have one."""
+    lr_scale: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Factors on `lr` for parts: `encoder.image: 0.1`, `encoder`, `fusion`, `head`, `branches`. 0 freezes a part."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """From `lr` down to zero over the epochs, or constant; after the warm-up."""
+    warmup_epochs: NonNegativeFloat = 0
+    warmup_steps: NonNegativeInt = 0
+    """Linear warm-up; whichever of the two is longer."""
+    precision: Literal["32", "bf16", "16", "64"] = "32"
+    grad_clip: PositiveFloat | None = None
+    """Greatest norm of the gradient."""
+    accumulate: PositiveInt = 1
+    """The parts into which a batch is cut to save memory; the gradients are those of the whole batch, except for
+    batch norms."""
+    early_stopping: PositiveInt | None = None
+    """Epochs without a better validation figure after which training ends."""
+    select: Literal["loss", "oa", "aa", "kappa", "macro_f1", "weighted_f1"] = "oa"
+    """The validation figure by which the best epoch is chosen."""
+    accelerator: str = "auto"
+    devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
+    strategy: str = "auto"
+    num_nodes: PositiveInt = 1
+    """These four are handed to Lightning Fabric."""
+
+
+def _number_as_text(value: Any) -> Any:
+    """`precision: 32` is as good as `precision: "32"`."""
+    if isinstance(value, dict) and isinstance(value.get("precision"), int):
+        return value | {"precision": str(value["precision"])}
+    return value
+
+
+class RecipeKeys(Section):
+    """A whole recipe."""
+
+    name: str | None = Field(None, pattern=r"^[\w.-]+$")
+    """Starts the name of the run folder; default: the file's name."""
+    base: str | None = None
+    """Another recipe whose keys this one changes, relative to this file."""
+    task: Literal["classification"] = "classification"
+    seed: NonNegativeInt = 0
+    data: Data
+    modalities: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")], Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]
+    ] = Field(min_length=1)
+    """Which modalities of the dataset are used, each with its encoder."""
+    fusion: Any
+    """The fusion component: its name, or a mapping with `name` and its options."""
+    loss: Any = "cross_entropy"
+    """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options."""
+    augment: list[Any] = Field(default_factory=list)
+    """Augmentations of training samples, applied in this order."""
+    train: Annotated[Train, BeforeValidator(_number_as_text)] = Field(default_factory=lambda: Train())
+    baselines: bool = False
+    """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
