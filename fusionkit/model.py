@@ -1,0 +1,270 @@
+"""The model that composes encoders, fusion and heads, and proves its shapes on the meta device before it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from fusionkit.contract import Encoder, Fusion
+from fusionkit.errors import FusionkitError, ShapeError
+from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+from fusionkit.randomness import seed_torch
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per-channel mean and standard deviation of one modality, over the training split."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Standardize(nn.Module):
+    """Zero mean and unit deviation per channel. The statistics are buffers: they travel with the weights.
+
+    Args:
+        spec: the shape of the modality.
+        statistics: None leaves the values as they are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: InputSpec, statistics: Statistics | None):
+        super().__init__()
+        shape = [1] * (len(spec.shape) + 1)
+        shape[spec.channel_axis + 1] = spec.channels
+        mean = torch.tensor(statistics.mean) if statistics else torch.zeros(spec.channels)
+        std = torch.tensor(statistics.std) if statistics else torch.ones(spec.channels)
+        self.register_buffer("mean", mean.float().reshape(shape))
+        self.register_buffer("std", torch.where(std > 0, std, 1.0).float().reshape(shape))
+
+    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        return (value.to(self.mean.dtype) - self.mean) / self.std
+
+
+class Alone(Fusion):
+    """No fusion: the pooled features of the only modality. For unimodal baselines of fusions that need several."""
+
+    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
+        (only,) = features.values()
+        return only.pooled
+
+
+class FusionModel(nn.Module):
+    """Encoders, stage by stage in step; a fusion between and after them; a linear head; branch heads where asked for.
+
+    Args:
+        normalizers: a `Standardize` for each modality.
+        encoders: an encoder for each key that `fusion.arrange` leaves.
+        fusion: what combines them.
+        head: from the fused representation to logits.
+        branches: per modality, a head on its pooled features; may be empty.
+    """
+
+    def __init__(
+        self,
+        normalizers: nn.ModuleDict,
+        encoders: nn.ModuleDict,
+        fusion: Fusion,
+        head: nn.Linear,
+        branches: nn.ModuleDict,
+    ):
+        super().__init__()
+        self.normalizers, self.encoders, self.fusion = normalizers, encoders, fusion
+        self.head, self.branches = head, branches
+
+    def forward(self, batch: Batch) -> Output:
+        features = encode(self.encoders, self.fusion, self.fusion.arrange(self.prepare(batch)))
+        fused = self.fusion(features)
+        embeddings = {name: feature.pooled for name, feature in features.items()}
+        return Output(
+            logits=self.head(fused),
+            fused=fused,
+            embeddings=embeddings,
+            branch_logits={name: branch(embeddings[name]) for name, branch in self.branches.items()},
+        )
+
+    def prepare(self, batch: Batch) -> dict[str, Input]:
+        """Normalise; put zero, the training mean, wherever there is no value."""
+        prepared = {}
+        for name, normalize in self.normalizers.items():
+            value, present, valid = normalize(batch.inputs[name]), batch.present[name], batch.valid.get(name)
+            value = value.masked_fill(~_like(present, value), 0)
+            if valid is not None:
+                value = value.masked_fill(~_like(valid, value), 0)
+            prepared[name] = Input(value, present, valid)
+        return prepared
+
+
+def _like(mask: Bool[Tensor, "..."], value: Tensor) -> Bool[Tensor, "..."]:
+    return mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
+
+
+def encode(encoders: nn.ModuleDict, fusion: Fusion, inputs: dict[str, Input]) -> dict[str, Features]:
+    """Run the encoders in step, with an exchange between the steps.
+
+    Encoders of fewer stages go slower: after step s of S, an encoder of L stages has run ceil(s * L / S) of them.
+    """
+    features = {}
+    for name, encoder in encoders.items():
+        entered = encoder.embed(inputs[name].value, inputs[name].valid)
+        features[name] = replace(entered, present=inputs[name].present)
+    done = dict.fromkeys(features, 0)
+    steps = max(len(encoder.stages) for encoder in encoders.values())
+    for step in range(1, steps + 1):
+        for name, encoder in encoders.items():
+            for stage in range(done[name], ceil(step * len(encoder.stages) / steps)):
+                features[name] = encoder.step(stage, features[name])
+                done[name] = stage + 1
+        if step < steps:
+            features = fusion.exchange(step - 1, features)
+    return {name: encoder.finish(features[name]) for name, encoder in encoders.items()}
+
+
+@dataclass
+class Blueprint:
+    """What a model is to be made of. `prove` shows that it fits together; `build` makes it.
+
+    Args:
+        inputs: shape of each modality.
+        encoders: makes an encoder for a modality, given its shape.
+        fusion: the fusion's class.
+        make_fusion: makes the fusion, given the shapes of the features.
+        task: what is predicted.
+        normalized: the modalities that are standardised.
+        branches: whether each modality gets a head of its own.
+        seed: of the initial weights.
+    """
+
+    inputs: dict[str, InputSpec]
+    encoders: dict[str, Callable[[InputSpec], Encoder]]
+    fusion: type[Fusion]
+    make_fusion: Callable[[Mapping[str, FeatureSpec]], Fusion]
+    task: Task
+    normalized: frozenset[str] = frozenset()
+    branches: bool = False
+    seed: int = 0
+
+    def prove(self) -> tuple[FusionModel, Batch, dict[str, FeatureSpec]]:
+        """Build the model on the meta device and run one batch through it: no data, no memory, no arithmetic.
+
+        Returns:
+            the model and the batch, both on the meta device, and the shape of each encoder's features.
+
+        Raises:
+            ShapeError: something does not fit; `modality` is None where it is the fusion.
+        """
+        with torch.device("meta"):
+            batch = meta_batch(self.inputs)
+            streams = self._streams(batch)
+            encoders, specs = nn.ModuleDict(), {}
+            for name, spec in streams.items():
+                with _explained(f"the encoder of {name} cannot read {spec}", name):
+                    encoder = self.encoders[name](spec)
+                    specs[name] = feature_spec(encoder, spec)
+                    encoders[name] = encoder
+            shapes = ", ".join(f"{name} {spec.tokens} tokens x {spec.dim}" for name, spec in specs.items())
+            with _explained(f"{self.fusion.__name__} cannot fuse {shapes}", None):
+                fusion = self.make_fusion(specs)
+                encoders = fusion.join(encoders)
+                prepared = {name: _meta_input(spec) for name, spec in self.inputs.items()}
+                fused = fusion(encode(encoders, fusion, fusion.arrange(prepared)))
+                if fused.dim() != 2 or fused.shape[0] != len(batch):
+                    raise ShapeError(f"it returns {list(fused.shape)} for a batch of {len(batch)}, not [B, D]")
+            model = self._compose(encoders, fusion, fused.shape[1], specs, {})
+            with _explained("the model does not run", None):
+                model(batch)
+        return model, batch, specs
+
+    def build(self, statistics: Mapping[str, Statistics]) -> FusionModel:
+        """Build the model for real, with initial weights that depend on the seed and each part's name alone.
+
+        Args:
+            statistics: of each modality in `normalized`.
+        """
+        proven, batch, specs = self.prove()
+        encoders = nn.ModuleDict()
+        for name, spec in self._streams(batch).items():
+            seed_torch(self.seed, "weights", "encoder", name)
+            encoders[name] = self.encoders[name](spec)
+        seed_torch(self.seed, "weights", "fusion")
+        fusion = self.make_fusion(specs)
+        encoders = fusion.join(encoders)
+        seed_torch(self.seed, "weights", "head")
+        return self._compose(encoders, fusion, proven.head.in_features, specs, statistics)
+
+    def _streams(self, batch: Batch) -> dict[str, InputSpec]:
+        """The shape that each encoder reads, after early fusion."""
+        with torch.device("meta"), _explained("the inputs cannot be arranged", None):
+            arranged = self.fusion.arrange({name: _meta_input(spec) for name, spec in self.inputs.items()})
+        return {name: replace(self.inputs[name], shape=tuple(i.value.shape[1:])) for name, i in arranged.items()}
+
+    def _compose(
+        self,
+        encoders: nn.ModuleDict,
+        fusion: Fusion,
+        dim: int,
+        specs: Mapping[str, FeatureSpec],
+        statistics: Mapping[str, Statistics],
+    ) -> FusionModel:
+        outputs = self.task.outputs
+        return FusionModel(
+            nn.ModuleDict({name: Standardize(spec, statistics.get(name)) for name, spec in self.inputs.items()}),
+            encoders,
+            fusion,
+            nn.Linear(dim, outputs),
+            nn.ModuleDict({n: nn.Linear(s.dim, outputs) for n, s in specs.items()} if self.branches else {}),
+        )
+
+
+def feature_spec(encoder: Encoder, spec: InputSpec) -> FeatureSpec:
+    """The shapes of an encoder's features after every stage, by running it on the meta device."""
+    value = _meta_input(spec)
+    features = encoder.embed(value.value, value.valid)
+    stages = []
+    for stage in range(len(encoder.stages)):
+        features = encoder.step(stage, features)
+        stages.append(FeatureSpec.of(features))
+    return FeatureSpec.of(encoder.finish(features), tuple(stages))
+
+
+def meta_batch(inputs: Mapping[str, InputSpec], size: int = 2) -> Batch:
+    """A batch of these shapes without any content."""
+    meta = {name: _meta_input(spec, size) for name, spec in inputs.items()}
+    return Batch(
+        inputs={name: i.value for name, i in meta.items()},
+        present={name: i.present for name, i in meta.items()},
+        target=torch.zeros(size, dtype=torch.int64, device="meta"),
+        index=torch.zeros(size, dtype=torch.int64, device="meta"),
+        valid={name: i.valid for name, i in meta.items() if i.valid is not None},
+    )
+
+
+def _meta_input(spec: InputSpec, size: int = 2) -> Input:
+    present = torch.ones(size, dtype=torch.bool, device="meta")
+    valid = torch.ones(size, spec.shape[0], dtype=torch.bool, device="meta") if spec.ragged else None
+    return Input(torch.zeros(size, *spec.shape, device="meta"), present, valid)
+
+
+class _explained:  # noqa: N801 - reads as a statement
+    """Turns torch's own shape complaints into a ShapeError that says what was being done."""
+
+    def __init__(self, doing: str, modality: str | None):
+        self.doing, self.modality = doing, modality
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ShapeError):
+            message = str(error) if error.modality else f"{self.doing}: {error}"
+            raise ShapeError(message, modality=error.modality or self.modality) from error
+        if isinstance(error, RuntimeError | ValueError | IndexError) and not isinstance(error, FusionkitError):
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ShapeError(f"{self.doing}: {first}", modality=self.modality) from error
