@@ -42,7 +42,7 @@ class ShapeError(RequestError):
         super().__init__(message)
 
 
-class BadSample(Exception):
+class BadSample(Exception):  # noqa: N818 - it is a finding about data, not a failure
     """One sample that cannot be used. Raised by `Dataset.read`; the sample is quarantined, counted and listed.
 
     Args:

@@ -1,0 +1,123 @@
+"""From a recipe to what it describes: the dataset's shapes and classes, and the blueprint of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from fusionkit.contract import Dataset, Fusion, Index
+from fusionkit.errors import DataError, ShapeError, suggestion
+from fusionkit.flow import InputSpec, Task
+from fusionkit.model import Blueprint
+from fusionkit.recipe import Chosen, Recipe
+
+
+@contextmanager
+def blamed_on(recipe: Recipe) -> Iterator[None]:
+    """Turn errors about data and shapes into errors that name the recipe's line."""
+    try:
+        yield
+    except DataError as error:
+        raise recipe.error(("data", *(error.option or ("source",))), str(error)) from error
+    except ShapeError as error:
+        if error.modality in recipe.modalities:
+            raise recipe.error(("modalities", error.modality, "encoder"), str(error)) from error
+        raise recipe.error(("fusion",), str(error)) from error
+
+
+def recipe_inputs(recipe: Recipe, dataset: Dataset, *, trust_declared: bool = False) -> dict[str, InputSpec]:
+    """The shape of each modality of the recipe, as the dataset's headers say.
+
+    Args:
+        recipe, dataset: as loaded and built.
+        trust_declared: where the data are not at hand, take the shapes that the recipe declares.
+
+    Raises:
+        DataError: the data are not there.
+        RecipeError: the dataset has no such modality, or another shape than the recipe declares.
+    """
+    declared = {name: modality.shape for name, modality in recipe.modalities.items()}
+    try:
+        offered = dataset.inputs()
+    except DataError:
+        shapes = {name: InputSpec(shape) for name, shape in declared.items() if shape}
+        if trust_declared and len(shapes) == len(declared):
+            return shapes
+        raise
+    inputs = {}
+    for name, shape in declared.items():
+        if name not in offered:
+            raise recipe.error(
+                ("modalities", name),
+                f"the dataset {recipe.dataset.name} has no such modality{suggestion(name, offered)}",
+            )
+        if shape and shape != offered[name].shape:
+            message = f"the recipe says {' x '.join(map(str, shape))}, the data are {offered[name]}"
+            raise recipe.error(("modalities", name, "shape"), message)
+        inputs[name] = offered[name]
+    return inputs
+
+
+def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
+    """The recipe's class names, held against the classes found in the data.
+
+    Raises:
+        RecipeError: they are not as many.
+    """
+    given = recipe.data.class_names
+    if given is None:
+        return tuple(found)
+    if len(given) != len(found):
+        listed = ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else "")
+        raise recipe.error(
+            ("data", "class_names"), f"{len(given)} names for {len(found)} classes in the data ({listed})"
+        )
+    return tuple(given)
+
+
+def classification_task(names: Sequence[str], index: Index | None = None, train: np.ndarray | None = None) -> Task:
+    """The task, with the class counts of the training samples; ones where there are no data yet."""
+    if index is None or train is None:
+        return Task("classification", tuple(names), (1,) * len(names))
+    counts = np.bincount(index.targets[train], minlength=len(names))
+    return Task("classification", tuple(names), tuple(counts.tolist()))
+
+
+def blueprint(
+    recipe: Recipe,
+    inputs: Mapping[str, InputSpec],
+    task: Task,
+    *,
+    modalities: Sequence[str] | None = None,
+    fusion: type[Fusion] | None = None,
+) -> Blueprint:
+    """What the recipe's model is made of.
+
+    Args:
+        recipe, inputs, task: what it describes.
+        modalities: only these, for a baseline.
+        fusion: this one with its default options, for a baseline.
+    """
+    names = list(modalities or recipe.modalities)
+    return Blueprint(
+        inputs={name: inputs[name] for name in names},
+        encoders={name: recipe.modalities[name].encoder.build for name in names},
+        fusion=fusion or recipe.fusion.target,
+        make_fusion=fusion or recipe.fusion.build,
+        task=task,
+        normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
+        branches=any(needs_branches(term.loss) for term in recipe.losses),
+        seed=recipe.seed,
+    )
+
+
+def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:
+    """Whether a modality is brought to zero mean and unit deviation."""
+    normalize = recipe.modalities[name].normalize
+    return normalize == "standard" or (normalize == "auto" and not spec.counts)
+
+
+def needs_branches(loss: Chosen) -> bool:
+    return bool(getattr(loss.target, "needs_branches", False))

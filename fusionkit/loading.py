@@ -1,0 +1,175 @@
+"""From a dataset to batches: counted order, counted augmentation, one tensor a modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from fusionkit.contract import Augmentation, Dataset, Sample
+from fusionkit.errors import BadSample
+from fusionkit.flow import Batch, InputSpec
+from fusionkit.randomness import generator
+
+EVALUATION = -1
+"""The epoch of samples that are not augmented."""
+
+
+def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec]) -> Sample:
+    """Read one sample, restricted to `inputs`, and hold it against its spec.
+
+    Raises:
+        BadSample: it cannot be read, has another shape than promised, holds NaN or infinity, or has no modality at all.
+    """
+    sample = dataset.read(position)
+    checked: Sample = {name: sample.get(name) for name in inputs}
+    for name, spec in inputs.items():
+        value = checked[name]
+        if value is None:
+            continue
+        same = value.shape[1:] == spec.shape[1:] and value.shape[0] <= spec.shape[0] if spec.ragged else None
+        if not (value.shape == spec.shape if same is None else same):
+            found = " x ".join(map(str, value.shape))
+            raise BadSample(f"{name} is {found}, not {spec}")
+        if value.size == 0:
+            raise BadSample(f"{name} is empty")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise BadSample(f"{name} holds {'NaN' if np.isnan(value).any() else 'infinity'}")
+    if all(value is None for value in checked.values()):
+        raise BadSample("no modality is present")
+    return checked
+
+
+class Samples(TorchDataset[Batch]):
+    """Makes whole batches from lists of `(epoch, position)`: what a worker needs to know travels with the request.
+
+    Args:
+        dataset: where samples are read.
+        targets: class of each sample of the index.
+        inputs: the modalities wanted.
+        augmentations: applied in this order where the epoch is not `EVALUATION`.
+        seed: of the augmentations.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: np.ndarray,
+        inputs: dict[str, InputSpec],
+        augmentations: Sequence[Augmentation] = (),
+        seed: int = 0,
+    ):
+        self.dataset, self.targets, self.inputs = dataset, targets, inputs
+        self.augmentations, self.seed = augmentations, seed
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, request: Any) -> Batch:
+        return self.__getitems__([request])
+
+    def __getitems__(self, requests: list[tuple[int, int]]) -> Batch:
+        positions = np.array([position for _, position in requests])
+        samples = [self._sample(epoch, position) for epoch, position in requests]
+        batch = Batch(
+            inputs={},
+            present={},
+            target=torch.from_numpy(self.targets[positions].astype(np.int64)),
+            index=torch.from_numpy(positions.astype(np.int64)),
+        )
+        for name, spec in self.inputs.items():
+            values = [sample[name] for sample in samples]
+            batch.inputs[name], valid = collate(values, spec)
+            batch.present[name] = torch.tensor([value is not None for value in values])
+            if valid is not None:
+                batch.valid[name] = valid
+        return batch
+
+    def _sample(self, epoch: int, position: int) -> Sample:
+        sample = read_checked(self.dataset, position, self.inputs)
+        if epoch != EVALUATION and self.augmentations:
+            random = generator(self.seed, "augment", epoch, position)
+            for augmentation in self.augmentations:
+                sample = augmentation(sample, random)
+        return sample
+
+
+def collate(values: list[np.ndarray | None], spec: InputSpec) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stack values to `[B, *spec.shape]`, zero where absent; for ragged ones also the mask `[B, T]` of real steps."""
+    present = [value for value in values if value is not None]
+    kind = np.result_type(*[value.dtype for value in present]) if present else np.dtype(np.float32)
+    if kind in (np.float64, np.uint32, np.int64, np.uint64, np.float16):
+        kind = np.dtype(np.float32)
+    elif kind == np.uint16:  # torch computes little with it
+        kind = np.dtype(np.int32)
+    stacked = np.zeros((len(values), *spec.shape), dtype=kind)
+    valid = np.zeros((len(values), spec.shape[0]), dtype=bool) if spec.ragged else None
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if valid is None:
+            stacked[row] = value
+        else:
+            stacked[row, : len(value)] = value
+            valid[row, : len(value)] = True
+    return torch.from_numpy(stacked), None if valid is None else torch.from_numpy(valid)
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """Which samples make which batch: an order keyed by (seed, epoch), cut alike for any number of processes.
+
+    Args:
+        positions: the samples.
+        batch_size: over all processes.
+        seed: of the order; None keeps the order given, without augmentation.
+        rank, world: this process and how many there are; each takes every world-th sample of a batch.
+    """
+
+    def __init__(self, positions: np.ndarray, batch_size: int, *, seed: int | None, rank: int = 0, world: int = 1):
+        self.positions, self.batch_size, self.seed = positions, batch_size, seed
+        self.rank, self.world = rank, world
+        self.epoch = EVALUATION if seed is None else 0
+
+    def bounds(self) -> list[int]:
+        """Where batches begin, and the end. A last batch of fewer than two samples a process joins the one before."""
+        count = len(self.positions)
+        starts = list(range(0, count, self.batch_size))
+        if len(starts) > 1 and count - starts[-1] < 2 * self.world:
+            starts.pop()
+        return [*starts, count]
+
+    def __len__(self) -> int:
+        return len(self.bounds()) - 1
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = self.positions
+        if self.seed is not None:
+            order = generator(self.seed, "order", self.epoch).permutation(order)
+        bounds = self.bounds()
+        for start, end in pairwise(bounds):
+            batch = order[start:end]
+            mine = batch[self.rank :: self.world]
+            if len(mine) == 0:  # fewer samples than processes: repeat, and let the caller drop what it has twice
+                mine = batch[:1]
+            yield [(self.epoch, int(position)) for position in mine]
+
+
+def loader(samples: Samples, batches: Batches, workers: int) -> DataLoader[Batch]:
+    """A loader of whole batches."""
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_is,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,357 @@
+"""The training loop, from top to bottom.
+
+Over Lightning Fabric, which brings devices, processes and precision; no other loop stands between. Test data never
+reach this file: a checkpoint is chosen by validation alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from fusionkit.contract import Loss
+from fusionkit.errors import FusionkitError
+from fusionkit.flow import Batch, Output
+from fusionkit.loading import Batches, Samples, loader
+from fusionkit.metrics import confusion, headline
+from fusionkit.model import FusionModel
+from fusionkit.progress import Progress
+from fusionkit.randomness import seed_torch
+from fusionkit.sections import HEADLINES, Train
+
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+
+
+@dataclass
+class Fit:
+    """One model to be trained, and how far it has come; callbacks are given it.
+
+    Args:
+        name: for logs and the folder of its checkpoints: `fusion`, `image`, ...
+        model: the model.
+        losses: the terms of the objective, each with its weight.
+        samples: where batches are read.
+        train, val: positions of the samples.
+        ids: names of all samples of the index.
+        settings: the recipe's `train`.
+        batch_size, workers, seed: as in the recipe.
+        folder: for `best.ckpt` and `last.ckpt`.
+        history: a row of figures an epoch.
+        best_epoch: the epoch chosen by validation, from 1.
+        seconds: spent in training, validation left out.
+        seen: training samples seen.
+    """
+
+    name: str
+    model: FusionModel
+    losses: dict[str, tuple[Loss, float]]
+    samples: Samples
+    train: np.ndarray
+    val: np.ndarray
+    ids: Sequence[str]
+    settings: Train
+    batch_size: int
+    workers: int
+    seed: int
+    folder: Path
+    history: list[dict[str, float]] = field(default_factory=list)
+    epoch: int = 0
+    step: int = 0
+    parts: int = 1
+    best_epoch: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    seen: int = 0
+
+    @property
+    def progress_state(self) -> dict[str, Any]:
+        """What a resumed run needs to know besides weights; no generator state, because randomness is counted."""
+        names = ("history", "epoch", "step", "parts", "best_epoch", "stale", "seconds", "seen")
+        return {name: getattr(self, name) for name in names}
+
+
+class Callback:
+    """What `fusionkit_callbacks` may return; any of the methods may be left out of an object that is no subclass."""
+
+    def on_fit_start(self, fit: Fit) -> None: ...
+
+    def on_step_end(self, fit: Fit, terms: dict[str, float]) -> None: ...
+
+    def on_epoch_end(self, fit: Fit) -> None: ...
+
+    def on_fit_end(self, fit: Fit) -> None: ...
+
+
+class Objective(nn.Module):
+    """A model and the terms of its loss as one module, so that every parameter is seen by optimiser and processes."""
+
+    def __init__(self, model: FusionModel, losses: dict[str, tuple[Loss, float]]):
+        super().__init__()
+        self.model = model
+        self.losses = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
+        self.weights = {name: weight for name, (_, weight) in losses.items()}
+
+    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
+        """The prediction, and every term before weighting."""
+        output = self.model(batch)
+        return output, {name: loss(output, batch) for name, loss in self.losses.items()}
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+
+
+@dataclass
+class Evaluation:
+    """A model's answers for some samples: positions `[n]`, probabilities `[n, K]`, and the loss terms' means."""
+
+    index: np.ndarray
+    target: np.ndarray
+    probabilities: np.ndarray
+    terms: dict[str, float]
+
+
+def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] = ()) -> None:
+    """Train `job.model` in place and leave it with the weights of the best epoch.
+
+    Continues from `last.ckpt` in the job's folder where there is one.
+
+    Raises:
+        FusionkitError: a loss term became NaN or infinite; the last good checkpoint stays.
+    """
+    objective = Objective(job.model, job.losses)
+    optimizer: Any = make_optimizer(objective, job.settings)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    wrapped, optimizer = fabric.setup(objective, optimizer)
+    order = Batches(job.train, job.batch_size, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size)
+    batches = fabric.setup_dataloaders(loader(job.samples, order, job.workers), use_distributed_sampler=False)
+    held_out = in_order(job.samples, job.val, fabric, job.batch_size, job.workers)
+    job.parts = job.settings.accumulate
+    last, best = job.folder / "last.ckpt", job.folder / "best.ckpt"
+    if last.is_file():
+        state = {"objective": wrapped, "optimizer": optimizer, "progress": {}}
+        fabric.load(last, state, weights_only=True)
+        for name, value in state["progress"].items():
+            setattr(job, name, value)
+    steps = len(order) * job.settings.epochs
+    warmup = max(job.settings.warmup_steps, round(job.settings.warmup_epochs * len(order)))
+    _call(callbacks, "on_fit_start", job)
+    while job.epoch < job.settings.epochs and not _given_up(job):
+        order.epoch = job.epoch
+        wrapped.train()
+        sums, started = dict.fromkeys(job.losses, 0.0), time.perf_counter()
+        for batch in progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order)):
+            factor = rate(job.step, steps, warmup, job.settings.schedule)
+            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = base * factor
+            terms = _step(job, fabric, wrapped, optimizer, batch, progress)
+            job.step += 1
+            job.seen += len(batch) * fabric.world_size
+            for name, value in terms.items():
+                sums[name] += value * len(batch)
+            _call(callbacks, "on_step_end", job, terms)
+        count = len(job.train) / fabric.world_size
+        elapsed = time.perf_counter() - started
+        job.seconds += elapsed
+        row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
+        means = {name: total / count for name, total in sums.items()}
+        row |= {f"train/{name}": value for name, value in means.items()}
+        row["train/loss"] = sum(objective.weights[name] * value for name, value in means.items())
+        row |= _validate(job, fabric, wrapped, held_out)
+        job.history.append(row)
+        job.epoch += 1
+        if _is_better(job.history, job.best_epoch, job.settings.select):
+            job.best_epoch, job.stale = job.epoch, 0
+            _save(fabric, best, {"model": job.model.state_dict()})
+        else:
+            job.stale += 1
+        _save(fabric, last, {"objective": wrapped, "optimizer": optimizer, "progress": job.progress_state})
+        progress.epoch(job.name, row, job.settings.epochs, chosen=job.best_epoch == job.epoch)
+        fabric.log_dict({f"{job.name}/{key}": value for key, value in row.items() if key != "epoch"}, job.epoch)
+        _call(callbacks, "on_epoch_end", job)
+    fabric.barrier()
+    job.model.load_state_dict(torch.load(best, map_location=fabric.device, weights_only=True)["model"])
+    _call(callbacks, "on_fit_end", job)
+
+
+def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, progress: Progress) -> dict[str, float]:
+    """One optimiser step. Where memory is full the batch is cut into more parts, whose gradients add up to the same."""
+    while True:
+        try:
+            terms = _gradients(job, fabric, wrapped, optimizer, batch)
+            break
+        except torch.OutOfMemoryError:
+            if job.parts >= len(batch) or fabric.world_size > 1:
+                raise
+            job.parts *= 2
+            optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            progress.line(f"{job.name}: memory is full; from here on each batch is computed in {job.parts} parts")
+    if job.settings.grad_clip is not None:
+        # With 16-bit floats an overflow is the scaler's to handle; elsewhere it is an error.
+        strict = job.settings.precision != "16"
+        fabric.clip_gradients(wrapped, optimizer, max_norm=job.settings.grad_clip, error_if_nonfinite=strict)
+    optimizer.step()
+    return terms
+
+
+def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch) -> dict[str, float]:
+    optimizer.zero_grad(set_to_none=True)
+    parts = list(cut(batch, job.parts))
+    sums = dict.fromkeys(job.losses, 0.0)
+    for number, part in enumerate(parts):
+        seed_torch(job.seed, "step", job.step, number, fabric.global_rank)
+        with fabric.no_backward_sync(wrapped, enabled=number < len(parts) - 1):
+            _, terms = wrapped(part)
+            total = wrapped.module.total(terms) if hasattr(wrapped, "module") else wrapped.total(terms)
+            if not torch.isfinite(total):
+                raise FusionkitError(_not_finite(job, terms, part))
+            fabric.backward(total * (len(part) / len(batch)))
+        for name, term in terms.items():
+            sums[name] += float(term.detach()) * len(part) / len(batch)
+    return sums
+
+
+def cut(batch: Batch, parts: int) -> Iterator[Batch]:
+    """Cut a batch into parts of nearly equal size."""
+    if parts == 1:
+        yield batch
+        return
+    for rows in torch.arange(len(batch)).tensor_split(min(parts, len(batch))):
+        taken: dict[str, Any] = {}
+        for item in fields(batch):
+            value = getattr(batch, item.name)
+            at = rows.to(batch.index.device)
+            taken[item.name] = {k: v[at] for k, v in value.items()} if isinstance(value, dict) else value[at]
+        yield replace(batch, **taken)
+
+
+def _not_finite(job: Fit, terms: dict[str, Tensor], batch: Batch) -> str:
+    values = {name: float(term.detach()) for name, term in terms.items()}
+    wrong = {name: value for name, value in values.items() if not math.isfinite(value)} or values
+    listed = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+    ids = [str(job.ids[position]) for position in batch.index.tolist()]
+    return (
+        f"{job.name}: the loss is no number in epoch {job.epoch + 1}, step {job.step + 1} ({listed}) for the samples "
+        f"{', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}; try a lower train.lr, "
+        f"train.grad_clip, or precision 32. The last good checkpoint is in {job.folder}"
+    )
+
+
+@torch.no_grad()
+def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray) -> Evaluation:
+    """Run an objective set up by Fabric over the batches of `in_order`; `targets` are those of the whole index."""
+    wrapped.eval()
+    index, chances, sums = [], [], {}
+    for batch in batches:
+        output, terms = wrapped(batch)
+        index.append(batch.index.cpu().numpy())
+        chances.append(output.logits.float().softmax(1).cpu().numpy())
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
+    mine = (np.concatenate(index), np.concatenate(chances), sums)
+    everyone: list[Any] = [mine]
+    if fabric.world_size > 1:
+        everyone = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everyone, mine)
+    index_all = np.concatenate([part[0] for part in everyone])
+    unique, first = np.unique(index_all, return_index=True)
+    probabilities = np.concatenate([part[1] for part in everyone])[first]
+    terms = {name: sum(part[2][name] for part in everyone) / len(index_all) for name in sums}
+    return Evaluation(unique, targets[unique], probabilities, terms)
+
+
+def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size: int, workers: int) -> Any:
+    """Batches for evaluation: no augmentation, each process its share."""
+    order = Batches(positions, batch_size, seed=None, rank=fabric.global_rank, world=fabric.world_size)
+    return fabric.setup_dataloaders(loader(samples, order, workers), use_distributed_sampler=False)
+
+
+def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    found = evaluate(wrapped, batches, fabric, job.samples.targets)
+    counts = confusion(found.target, found.probabilities.argmax(1), found.probabilities.shape[1])
+    row = {f"val/{name}": value for name, value in found.terms.items()}
+    row["val/loss"] = sum(job.losses[name][1] * value for name, value in found.terms.items())
+    return row | {f"val/{name}": float(headline(counts)[name]) for name in HEADLINES}
+
+
+def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) -> bool:
+    """Whether the last epoch beats the best one on validation; equal figures are told apart by the loss."""
+    if best_epoch == 0:
+        return True
+
+    def merit(row: dict[str, float]) -> tuple[float, float]:
+        loss = -row["val/loss"]
+        return (loss, loss) if select == "loss" else (row[f"val/{select}"], loss)
+
+    return merit(history[-1]) > merit(history[best_epoch - 1])
+
+
+def _given_up(job: Fit) -> bool:
+    return job.settings.early_stopping is not None and job.stale >= job.settings.early_stopping
+
+
+def rate(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """The factor on the learning rate: a function of the step alone, so that a resumed run needs no more."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - done if schedule == "linear" else 1.0
+
+
+def make_optimizer(objective: Objective, settings: Train) -> torch.optim.Optimizer:
+    """An optimiser whose groups are the parts of the model, each with its learning rate; no decay on biases and norms.
+
+    Raises:
+        FusionkitError: every part is frozen.
+    """
+    from timm.optim import create_optimizer_v2  # imports torchvision, which is slow
+
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        scale = lr_factor(name, settings.lr_scale)
+        if scale == 0:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            decay = settings.weight_decay if parameter.dim() > 1 and name.startswith("model.") else 0.0
+            groups.setdefault((scale, decay), []).append(parameter)
+    if not groups:
+        raise FusionkitError("train.lr_scale freezes every part of the model")
+    described = [
+        {"params": held, "lr": settings.lr * scale, "weight_decay": decay} for (scale, decay), held in groups.items()
+    ]
+    return create_optimizer_v2(described, opt=settings.optimizer, lr=settings.lr, momentum=settings.momentum)
+
+
+def lr_factor(parameter: str, scales: dict[str, float]) -> float:
+    """The factor of the narrowest part of `lr_scale` that a parameter of the objective belongs to."""
+    words = parameter.removeprefix("model.").split(".")
+    part = {"encoders": "encoder"}.get(words[0], words[0])
+    narrow = f"{part}.{words[1]}" if len(words) > 1 else part
+    return scales.get(narrow, scales.get(part, 1.0))
+
+
+def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
+    """Write beside and rename, so that a killed run leaves the former checkpoint whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    fabric.save(beside, state)
+    if fabric.is_global_zero:
+        os.replace(beside, path)
+
+
+def _call(callbacks: Iterable[Any], event: str, *arguments: Any) -> None:
+    for callback in callbacks:
+        if method := getattr(callback, event, None):
+            method(*arguments)
