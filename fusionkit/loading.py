@@ -24,7 +24,7 @@ def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec]) 
     """Read one sample, restricted to `inputs`, and hold it against its spec.
 
     Raises:
-        BadSample: it cannot be read, has another shape than promised, holds NaN or infinity, or has no modality at all.
+        BadSample: it cannot be read, has another shape than promised, or holds NaN or infinity.
     """
     sample = dataset.read(position)
     checked: Sample = {name: sample.get(name) for name in inputs}
@@ -40,8 +40,6 @@ def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec]) 
             raise BadSample(f"{name} is empty")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise BadSample(f"{name} holds {'NaN' if np.isnan(value).any() else 'infinity'}")
-    if all(value is None for value in checked.values()):
-        raise BadSample("no modality is present")
     return checked
 
 

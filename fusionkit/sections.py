@@ -44,7 +44,10 @@ class Split(Section):
     train: Scalar | list[Scalar] | None = None
     """With `column`: the value or values that are train; default all that are neither test nor val."""
     group: str | None = None
-    """A column whose equal values are kept on one side: plots, videos, scenes."""
+    """A column whose equal values are kept on one side: plots, videos, scenes. `id` is always there."""
+    group_pattern: str | None = None
+    """A regular expression; what its first bracket finds in the text of `group` is the group: `(.+)_\\d+` makes
+    `plotA_17` one of `plotA`."""
     blocks: PositiveInt | None = None
     """For windows of one scene: the side in pixels of the square blocks that are kept on one side; windows of
     train and val that share pixels with test (and of train with val) are left out."""

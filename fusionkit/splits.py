@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ def _official(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _column(index: Index, name: str, key: str) -> np.ndarray:
+    if name == "id" and name not in index.columns:
+        return np.asarray(index.ids).astype(str)
     if name not in index.columns:
         known = suggestion(name, index.columns) or "; the dataset has none"
         raise DataError(f"there is no column {name!r}{known}", option=("split", key))
@@ -164,13 +167,35 @@ def _fraction(value: object) -> float | None:
     return value if isinstance(value, float) and 0 < value < 1 else None
 
 
+def named_groups(index: Index, split: Split | None) -> np.ndarray | None:
+    """The values of `split.group`, which keep samples together; None where the recipe names no group."""
+    if split is None or split.group is None:
+        return None
+    column = _column(index, split.group, "group")
+    if split.group_pattern is None:
+        return column
+    try:
+        pattern = re.compile(split.group_pattern)
+    except re.error as error:
+        message = f"{split.group_pattern!r} is no regular expression: {error}"
+        raise DataError(message, option=("split", "group_pattern")) from None
+    if pattern.groups < 1:
+        raise DataError("the pattern needs a bracket around the group", option=("split", "group_pattern"))
+    found = [pattern.search(str(value)) for value in column]
+    if None in found:
+        value = column[found.index(None)]
+        raise DataError(f"the pattern does not match {str(value)!r}", option=("split", "group_pattern"))
+    return np.array([match[1] or "" for match in found if match])
+
+
 def _groups(index: Index, split: Split) -> np.ndarray | None:
     """One group number a sample: samples that share a value of any grouping are of one group."""
     groupings: list[Sequence] = []
     if index.groups is not None:
         groupings.append(index.groups)
-    if split.group:
-        groupings.append(_column(index, split.group, "group"))
+    named = named_groups(index, split)
+    if named is not None:
+        groupings.append(named)
     if split.blocks:
         if index.positions is None:
             raise DataError("blocks need windows of one scene, which this dataset has not", option=("split", "blocks"))

@@ -90,6 +90,8 @@ class _Reader(TorchDataset[_Chunk]):
         for position in positions.tolist():
             try:
                 sample = read_checked(self.dataset, position, self.inputs)
+                if all(value is None for value in sample.values()):
+                    raise BadSample("no modality is present")
             except BadSample as bad:
                 chunk.bad.append((position, bad.reason, bad.path, bad.line))
                 continue

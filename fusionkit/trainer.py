@@ -120,10 +120,13 @@ class Evaluation:
     terms: dict[str, float]
 
 
-def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] = ()) -> None:
+def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] = ()) -> Any:
     """Train `job.model` in place and leave it with the weights of the best epoch.
 
     Continues from `last.ckpt` in the job's folder where there is one.
+
+    Returns:
+        the objective as Fabric has set it up, for `evaluate`.
 
     Raises:
         FusionkitError: a loss term became NaN or infinite; the last good checkpoint stays.
@@ -176,11 +179,11 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             job.stale += 1
         _save(fabric, last, {"objective": wrapped, "optimizer": optimizer, "progress": job.progress_state})
         progress.epoch(job.name, row, job.settings.epochs, chosen=job.best_epoch == job.epoch)
-        fabric.log_dict({f"{job.name}/{key}": value for key, value in row.items() if key != "epoch"}, job.epoch)
         _call(callbacks, "on_epoch_end", job)
     fabric.barrier()
     job.model.load_state_dict(torch.load(best, map_location=fabric.device, weights_only=True)["model"])
     _call(callbacks, "on_fit_end", job)
+    return wrapped
 
 
 def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, progress: Progress) -> dict[str, float]:

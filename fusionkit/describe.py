@@ -1,0 +1,125 @@
+"""What `fusionkit data describe RECIPE` tells of a recipe's data before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusionkit.loading import read_checked
+from fusionkit.opened import Opened, open_data
+from fusionkit.progress import Progress
+from fusionkit.recipe import Recipe
+
+
+@dataclass
+class Description:
+    """Sizes, classes, missing inputs, ranges, duplicates, and an example of each modality.
+
+    Args:
+        recipe: its name.
+        source: the dataset component.
+        sizes: samples of each part, a row a partition: `(fold or "", {"train": n, "val": n, "test": n})`.
+        unlabelled: samples without a label, which no part holds.
+        classes: per class, its name and its samples in each part of the first partition.
+        modalities: per modality: shape, absent samples, least and greatest value, an example.
+        findings: duplicates, shared pixels, samples left out, bad samples by reason.
+    """
+
+    recipe: str
+    source: str
+    sizes: list[tuple[str, dict[str, int]]]
+    unlabelled: int
+    classes: list[tuple[str, dict[str, int]]]
+    modalities: list[dict[str, Any]]
+    findings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.recipe}: data from {self.source}"]
+        for fold, sizes in self.sizes:
+            parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
+            lines.append(f"  {f'fold {fold}: ' if fold else ''}{parts}")
+        lines += [f"  unlabelled {self.unlabelled}"] if self.unlabelled else []
+        lines.append("classes" + (f" (fold {self.sizes[0][0]} as test)" if self.sizes[0][0] else ""))
+        width = max(len(name) for name, _ in self.classes)
+        for name, counts in self.classes:
+            lines.append(f"  {name:<{width}}  " + "  ".join(f"{part} {count:>6}" for part, count in counts.items()))
+        lines.append("modalities")
+        for row in self.modalities:
+            low, high = row["range"]
+            lines.append(f"  {row['name']}: {row['shape']}, {low:g} to {high:g}, absent in {row['absent']} samples")
+            lines.append(f"    {row['example']}")
+        return "\n".join([*lines, "findings", *(f"  {finding}" for finding in self.findings)])
+
+
+def describe(recipe: Recipe, progress: Progress | None = None) -> Description:
+    """Read through the data of a recipe and tell what is there.
+
+    Raises:
+        RecipeError: the data are missing or do not fit the recipe.
+        FusionkitError: too many samples are bad.
+    """
+    opened = open_data(recipe, progress or Progress())
+    first = opened.partitions[0]
+    counts = {
+        part: np.bincount(opened.index.targets[positions], minlength=len(opened.class_names))
+        for part, positions in first.parts().items()
+    }
+    return Description(
+        recipe=recipe.name,
+        source=recipe.dataset.name,
+        sizes=[
+            (partition.fold or "", {part: len(held) for part, held in partition.parts().items()})
+            for partition in opened.partitions
+        ],
+        unlabelled=int((opened.index.targets < 0).sum()),
+        classes=[
+            (name, {part: int(held[number]) for part, held in counts.items()})
+            for number, name in enumerate(opened.class_names)
+        ],
+        modalities=[_modality(opened, name, int(first.train[0])) for name in opened.inputs],
+        findings=findings(opened),
+    )
+
+
+def findings(opened: Opened) -> list[str]:
+    """What a careful reader should know of the data: leaks first, then what was left out."""
+    told = []
+    for partition in opened.partitions:
+        where = f"fold {partition.fold}: " if partition.fold else ""
+        rest = np.concatenate([partition.train, partition.val])
+        if twins := opened.survey.identical(partition.test, rest):
+            told.append(f"{where}{twins} test samples are identical to a sample of train or val")
+        if partition.shared_pixels:
+            told.append(f"{where}{partition.shared_pixels} test samples share pixels with a sample of train or val")
+        if partition.left_out:
+            told.append(f"{where}{partition.left_out} samples left out to keep windows apart")
+        unseen = np.setdiff1d(opened.index.targets[partition.test], opened.index.targets[partition.train])
+        if len(unseen):
+            names = ", ".join(opened.class_names[number] for number in unseen.tolist())
+            told.append(f"{where}classes of test that train has no sample of: {names}")
+    if repeats := opened.survey.duplicates():
+        told.append(f"{repeats} samples repeat another one")
+    reasons = Counter(bad.reason for bad in opened.survey.bad)
+    told += [f"{count} bad: {reason}" for reason, count in reasons.most_common(20)]
+    return told or ["no duplicates, no shared pixels, no bad samples"]
+
+
+def _modality(opened: Opened, name: str, position: int) -> dict[str, Any]:
+    spec = opened.inputs[name]
+    value = read_checked(opened.dataset, position, {name: spec})[name]
+    example = f"{opened.index.ids[position]}: absent"
+    if value is not None:
+        flat = np.asarray(value).ravel()
+        shown = " ".join(f"{number:g}" for number in flat[:: max(1, len(flat) // 8)][:8].tolist())
+        shape = " x ".join(map(str, value.shape))
+        example = f"{opened.index.ids[position]}: {value.dtype} {shape}, mean {flat.mean():g}, every so often {shown}"
+    return {
+        "name": name,
+        "shape": str(spec),
+        "absent": opened.survey.absent[name],
+        "range": opened.survey.ranges.get(name, (float("nan"), float("nan"))),
+        "example": example,
+    }

@@ -1,0 +1,203 @@
+"""Runs a recipe from data to report: the fused model and its baselines, fold by fold, and the run folder they leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.fabric import Fabric
+
+from fusionkit.assembly import blamed_on, classification_task
+from fusionkit.contract import Loss
+from fusionkit.errors import RequestError
+from fusionkit.finish import finish
+from fusionkit.loading import Samples
+from fusionkit.logs import MetricsFile, TensorBoard
+from fusionkit.opened import Opened, open_data
+from fusionkit.progress import Progress
+from fusionkit.provenance import provenance
+from fusionkit.recipe import Recipe, load_recipe
+from fusionkit.registry import load_registry
+from fusionkit.runs import Run, RunFolder
+from fusionkit.trainer import PRECISION, Fit, evaluate, fit, in_order
+from fusionkit.variants import Variant, variants
+
+
+@dataclass
+class Answer:
+    """What one trained model says of its test samples, and how it came about.
+
+    Args:
+        index: positions of the samples.
+        probabilities: `[n, K]`.
+        history: a row of figures an epoch.
+        best_epoch: the one chosen by validation.
+        seconds: spent in training.
+        seen: training samples seen.
+    """
+
+    index: np.ndarray
+    probabilities: np.ndarray
+    history: list[dict[str, float]]
+    best_epoch: int
+    seconds: float
+    seen: int
+
+    def save(self, path: Path) -> None:
+        told = {name: getattr(self, name) for name in ("history", "best_epoch", "seconds", "seen")}
+        part = path.with_suffix(".part.npz")
+        np.savez(part, index=self.index, probabilities=self.probabilities, told=np.array(json.dumps(told)))
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Answer:
+        with np.load(path, allow_pickle=False) as held:
+            return cls(held["index"], held["probabilities"], **json.loads(str(held["told"])))
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    runs: str | Path = "runs",
+    name: str | None = None,
+    resume: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train and validate a recipe's model and its baselines, test each once, and write the run folder.
+
+    Args:
+        recipe: a file, the same as plain data, or a loaded recipe.
+        overrides: `key=value`, as on the command line.
+        runs: where the run folder is made.
+        name: starts the folder's name; default: the recipe's.
+        resume: the folder of an unfinished run of the same recipe, to go on with.
+        progress: where to report; default: standard error.
+
+    Raises:
+        RecipeError: the recipe, or the data it names, are not right. No folder is made.
+        FusionkitError: the work failed.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    fabric = make_fabric(recipe)
+    progress = progress or Progress(quiet=not fabric.is_global_zero)
+    opened = open_data(recipe, progress)
+    with blamed_on(recipe):
+        task = classification_task(opened.class_names, opened.index, opened.partitions[0].train)
+        planned, notes = variants(recipe, opened.inputs, task)
+        for term in recipe.losses:
+            term.loss.build(task)
+        for augmentation in recipe.augment:
+            augmentation.build(opened.inputs)
+    for note in notes:
+        progress.line(f"note: {note}")
+    folder = _folder(recipe, fabric, Path(runs), name, resume)
+    told = provenance(recipe, opened, fabric)
+    if fabric.is_global_zero:
+        folder.begin(recipe, told, opened.survey.bad)
+    callbacks = [MetricsFile(folder), TensorBoard(folder)] if fabric.is_global_zero else []
+    for provided in load_registry().manager.hook.fusionkit_callbacks(recipe=recipe):
+        callbacks += provided
+    # Baselines first: the last lines of a log then tell of the model itself.
+    answers: dict[str, list[Answer]] = {}
+    for variant in [*planned[1:], planned[0]]:
+        answers[variant.name] = [
+            _answer(recipe, opened, variant, number, folder, fabric, progress, callbacks)
+            for number in range(len(opened.partitions))
+        ]
+    if fabric.is_global_zero:
+        finish(folder, recipe, opened, planned, answers, notes, told, fabric, progress)
+    fabric.barrier()
+    return Run.load(folder.path)
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Lightning Fabric as the recipe's `train` asks for it, launched.
+
+    Raises:
+        RecipeError: there is no such device, strategy or precision here.
+    """
+    settings = recipe.train
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            num_nodes=settings.num_nodes,
+            precision=PRECISION[settings.precision],
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError, TypeError) as error:
+        key = "strategy" if "strategy" in str(error).lower() else "accelerator"
+        raise recipe.error(("train", key), str(error).splitlines()[0]) from error
+    return fabric
+
+
+def _folder(recipe: Recipe, fabric: Fabric, runs: Path, name: str | None, resume: str | Path | None) -> RunFolder:
+    """A new run folder, the same for all processes; or the unfinished one that is to be resumed."""
+    if resume is not None:
+        folder = RunFolder(Path(resume))
+        if not (folder.path / "resolved.yaml").is_file():
+            raise RequestError(f"{resume} is no run folder")
+        if (folder.path / "result.json").exists():
+            raise RequestError(f"{resume} is finished; there is nothing to resume")
+        if not folder.is_of(recipe):
+            raise RequestError(f"{resume} is a run of another recipe; compare its resolved.yaml")
+        return folder
+    path = None
+    if fabric.is_global_zero:
+        path = RunFolder.create(runs, name or recipe.name, recipe.fusion.name).path
+    return RunFolder(fabric.broadcast(path))
+
+
+def _answer(
+    recipe: Recipe,
+    opened: Opened,
+    variant: Variant,
+    number: int,
+    folder: RunFolder,
+    fabric: Fabric,
+    progress: Progress,
+    callbacks: Sequence[Any],
+) -> Answer:
+    """Train one variant on one partition and let its best epoch answer the test samples, once."""
+    partition = opened.partitions[number]
+    label = variant.name if partition.fold is None else f"{variant.name}-fold{partition.fold}"
+    if not variant.is_main:
+        label = f"baseline-{label}"
+    checkpoints = folder.path / "checkpoints" / label
+    finished = checkpoints / "answer.npz"
+    if finished.is_file():
+        return Answer.load(finished)
+    task = classification_task(opened.class_names, opened.index, partition.train)
+    inputs = {modality: opened.inputs[modality] for modality in variant.modalities}
+    augmentations = [augmentation.build(opened.inputs) for augmentation in recipe.augment]
+    samples = Samples(opened.dataset, opened.index.targets, inputs, augmentations, recipe.seed)
+    with blamed_on(recipe):
+        model = variant.blueprint(recipe, inputs, task).build(opened.survey.statistics[number])
+    losses: dict[str, tuple[Loss, float]] = {t.loss.name: (t.loss.build(task), t.weight) for t in recipe.losses}
+    job = Fit(
+        name=label,
+        model=model,
+        losses=losses,
+        samples=samples,
+        train=partition.train,
+        val=partition.val,
+        ids=opened.index.ids,
+        settings=recipe.train,
+        batch_size=recipe.data.batch_size,
+        workers=recipe.data.num_workers,
+        seed=recipe.seed,
+        folder=checkpoints,
+    )
+    objective = fit(job, fabric, progress, callbacks)
+    batches = in_order(samples, partition.test, fabric, recipe.data.batch_size, recipe.data.num_workers)
+    found = evaluate(objective, batches, fabric, opened.index.targets)
+    answer = Answer(found.index, found.probabilities, job.history, job.best_epoch, job.seconds, job.seen)
+    if fabric.is_global_zero:
+        answer.save(finished)
+    return answer

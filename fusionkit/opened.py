@@ -1,0 +1,88 @@
+"""A recipe's data, opened: listed, divided, read through once and freed of what is bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusionkit.assembly import blamed_on, class_names, recipe_inputs
+from fusionkit.contract import Dataset, Index
+from fusionkit.errors import DataError
+from fusionkit.flow import InputSpec
+from fusionkit.progress import Progress
+from fusionkit.recipe import Recipe
+from fusionkit.splits import Partition, divide, named_groups
+from fusionkit.survey import Survey, survey
+
+
+@dataclass
+class Opened:
+    """Everything known of the data before training.
+
+    Args:
+        dataset, inputs, index: as the dataset gives them.
+        class_names: to print, in the order of the classes.
+        partitions: one, or one a fold; without bad samples.
+        groups: one value a sample where the recipe keeps samples together by a column; None elsewhere.
+        survey: what one reading of all samples found.
+    """
+
+    dataset: Dataset
+    inputs: dict[str, InputSpec]
+    index: Index
+    class_names: tuple[str, ...]
+    partitions: list[Partition]
+    groups: np.ndarray | None
+    survey: Survey
+
+    @property
+    def unlabelled(self) -> int:
+        return int((self.index.targets < 0).sum())
+
+
+def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, InputSpec], Index, tuple[str, ...]]:
+    """The dataset, the shape of each modality of the recipe, its samples and its class names.
+
+    Raises:
+        RecipeError: the data are missing or do not fit the recipe; the recipe's line is named.
+    """
+    with blamed_on(recipe):
+        dataset: Dataset = recipe.dataset.build()
+        inputs = recipe_inputs(recipe, dataset)
+        bar, move = progress.counter("listing the data")
+        with bar:
+            index = dataset.index(move)
+        if len(set(map(str, index.ids))) != len(index):
+            raise DataError("the ids of the samples are not unique")
+        return dataset, inputs, index, class_names(recipe, index.class_names)
+
+
+def open_data(recipe: Recipe, progress: Progress) -> Opened:
+    """List, divide and read through a recipe's data.
+
+    Raises:
+        RecipeError: the data are missing or do not fit the recipe; the recipe's line is named.
+        FusionkitError: too many samples are bad.
+    """
+    dataset, inputs, index, names = list_data(recipe, progress)
+    with blamed_on(recipe):
+        partitions = divide(index, recipe.data.split, folds=recipe.data.folds == "all")
+        groups = named_groups(index, recipe.data.split)
+        bar, move = progress.counter("reading the data")
+        with bar:
+            found = survey(
+                dataset,
+                index,
+                inputs,
+                partitions,
+                workers=recipe.data.num_workers,
+                max_bad=recipe.data.max_bad,
+                progress=move,
+            )
+        partitions = [partition.keep(found.good) for partition in partitions]
+        for partition in partitions:
+            for part, positions in partition.parts().items():
+                if len(positions) == 0:
+                    raise DataError(f"no good sample is left for {part}", option=("split",))
+    return Opened(dataset, inputs, index, names, partitions, groups, found)
