@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -51,20 +52,35 @@ def options_model(target: type) -> type[Options]:
     Raises:
         TypeError: the constructor has an option without a type, or takes `**kwargs`.
     """
-    init = target.__init__
-    hints = get_type_hints(init, include_extras=True)
-    described = argument_docs(inspect.getdoc(target) or "") | argument_docs(inspect.getdoc(init) or "")
+    init = target.__init__  # type: ignore[misc] # only the signature is read
+    fields = {} if init is object.__init__ else _fields(init, inspect.getdoc(target) or "")
+    return create_model(target.__name__, __base__=Options, __module__=target.__module__, **fields)
+
+
+def arguments_model(function: Callable[..., Any]) -> type[Options]:
+    """Derive the pydantic model of a function's keyword-only arguments.
+
+    Raises:
+        TypeError: one has no type, or the function takes `**kwargs`.
+    """
+    return create_model(function.__name__, __base__=Options, __module__=function.__module__, **_fields(function))
+
+
+def _fields(function: Callable[..., Any], docstring: str = "") -> dict[str, Any]:
+    """The keyword-only arguments of a function: type, default and description."""
+    hints = get_type_hints(function, include_extras=True)
+    described = argument_docs(docstring) | argument_docs(inspect.getdoc(function) or "")
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(init).parameters.items():
+    for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            raise TypeError(f"{target.__qualname__}.__init__ takes **{name}; options are named one by one")
+            raise TypeError(f"{function.__qualname__} takes **{name}; options are named one by one")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         if name not in hints:
-            raise TypeError(f"option {name!r} of {target.__qualname__}.__init__ has no type")
+            raise TypeError(f"option {name!r} of {function.__qualname__} has no type")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints[name], Field(default, description=described.get(name)))
-    return create_model(target.__name__, __base__=Options, __module__=target.__module__, **fields)
+    return fields
 
 
 _ARGUMENT = re.compile(r"^(\w+)\s*(?:\(.*?\))?:\s*(.*)$")
