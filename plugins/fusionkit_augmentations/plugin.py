@@ -1,1 +1,18 @@
+"""The built-in augmentations."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusionkit import Component, hookimpl
+
+HERE = "fusionkit_augmentations"
+
+
+@hookimpl
+def fusionkit_components() -> Iterator[Component]:
+    yield Component("augmentation", "dihedral", f"{HERE}.dihedral:Dihedral", "flips and quarter turns of maps")
+    yield Component("augmentation", "noise", f"{HERE}.noise:Noise", "Gaussian noise relative to each channel's spread")
+    yield Component("augmentation", "scale", f"{HERE}.scale:Scale", "one random factor: brightness, illumination")
+    yield Component("augmentation", "band_dropout", f"{HERE}.band_dropout:BandDropout", "interpolate over random bands")
+    yield Component("augmentation", "time_shift", f"{HERE}.time_shift:TimeShift", "roll visits along hours or weeks")

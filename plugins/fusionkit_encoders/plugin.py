@@ -1,1 +1,20 @@
+"""The built-in encoders."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusionkit import Component, hookimpl
+
+HERE = "fusionkit_encoders"
+
+
+@hookimpl
+def fusionkit_components() -> Iterator[Component]:
+    yield Component(
+        "encoder", "timm", f"{HERE}.timm_backbone:Timm", "any image backbone of timm, any number of channels"
+    )
+    yield Component("encoder", "visit_cube", f"{HERE}.visit_cube:VisitCube", "visit counts: weekday x week x hour")
+    yield Component("encoder", "patch_cnn", f"{HERE}.patch_cnn:PatchCNN", "small hyperspectral, LiDAR or SAR patches")
+    yield Component("encoder", "mlp", f"{HERE}.mlp:MLP", "feature vectors")
+    yield Component("encoder", "sequence", f"{HERE}.sequence:Sequence", "feature sequences: GRU, transformer or TCN")

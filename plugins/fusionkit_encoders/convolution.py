@@ -1,0 +1,104 @@
+"""Residual convolution blocks, shared by the encoders of patches and of visits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["group", "batch"]
+
+_CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORM: dict[int, Callable[..., nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_DROPOUT: dict[int, Callable[..., nn.Module]] = {1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
+
+
+def make_norm(norm: Norm, channels: int, axes: int) -> nn.Module:
+    """A norm over `channels` for maps of `axes` axes; group norm has up to eight groups."""
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(channels, 8), channels)
+    return _BATCH_NORM[axes](channels)
+
+
+class Residual(nn.Module):
+    """Two 3-wide convolutions with norms, channel dropout between them, and a shortcut.
+
+    He et al., Deep Residual Learning for Image Recognition, CVPR 2016, the basic block.
+
+    Args:
+        channels: width of the input.
+        width: width of the output.
+        stride: step of the first convolution along each axis.
+        norm: kind of norm.
+        dropout: of whole channels.
+        circular: True where the axis has no ends.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: tuple[int, ...],
+        norm: Norm,
+        dropout: float,
+        circular: bool = False,
+    ):
+        super().__init__()
+        axes = len(stride)
+        conv, padding = _CONV[axes], "circular" if circular else "zeros"
+        self.body = nn.Sequential(
+            conv(channels, width, 3, stride, 1, bias=False, padding_mode=padding),
+            make_norm(norm, width, axes),
+            nn.ReLU(inplace=True),
+            _DROPOUT[axes](dropout),
+            conv(width, width, 3, 1, 1, bias=False, padding_mode=padding),
+            make_norm(norm, width, axes),
+        )
+        same = channels == width and set(stride) == {1}
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(conv(channels, width, 1, stride, bias=False), make_norm(norm, width, axes))
+        )
+
+    def forward(self, x: Float[Tensor, "B C ..."]) -> Float[Tensor, "B D ..."]:
+        return F.relu(self.shortcut(x) + self.body(x))
+
+
+def residual_stages(
+    size: tuple[int, ...],
+    channels: int,
+    widths: tuple[int, ...],
+    *,
+    depth: int,
+    keep: int,
+    norm: Norm,
+    dropout: float,
+    circular: bool = False,
+) -> nn.ModuleList:
+    """Stages of residual blocks; each halves the axes that are longer than `keep`.
+
+    Args:
+        size: the map's axes before the first stage.
+        channels: its width.
+        widths: width after each stage.
+        depth: blocks a stage.
+        keep: the length from which on an axis is left as it is.
+        norm, dropout, circular: as for `Residual`.
+    """
+    stages = nn.ModuleList()
+    for width in widths:
+        stride = tuple(2 if length > keep else 1 for length in size)
+        blocks = []
+        for block in range(depth):
+            step = stride if block == 0 else tuple(1 for _ in size)
+            blocks.append(Residual(channels, width, stride=step, norm=norm, dropout=dropout, circular=circular))
+            channels = width
+        stages.append(nn.Sequential(*blocks))
+        size = tuple(math.ceil(length / step) for length, step in zip(size, stride, strict=True))
+    return stages

@@ -1,0 +1,64 @@
+"""Early stacking."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fusionkit.contract import Fusion
+from fusionkit.errors import ShapeError
+from fusionkit.flow import Features, Input, InputSpec
+
+
+class EarlyStack(Fusion):
+    """Stacks all inputs along their channels, before one encoder: that of the first modality.
+
+    The shapes must agree in every other axis. An absent modality's channels are zero, the training mean of those that
+    are standardised; a sample is present if any of its modalities is, and a step valid if it is in any of them.
+    """
+
+    @classmethod
+    def arrange(cls, inputs: dict[str, Input]) -> dict[str, Input]:
+        """One input under the first modality's name.
+
+        Raises:
+            ShapeError: the inputs differ in another axis than that of the channels.
+        """
+        first, *others = inputs
+        shape = InputSpec(tuple(inputs[first].value.shape[1:]))
+        for name in others:
+            other = InputSpec(tuple(inputs[name].value.shape[1:]))
+            if _without_channels(shape) != _without_channels(other):
+                raise ShapeError(
+                    f"{first} is {shape} and {name} is {other}: early_stack needs inputs that differ in channels alone"
+                )
+        values = list(inputs.values())
+        return {
+            first: Input(
+                torch.cat([value.value for value in values], dim=shape.channel_axis + 1),
+                torch.stack([value.present for value in values]).any(0),
+                _valid_in_any(values),
+            )
+        }
+
+    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
+        (stacked,) = features.values()
+        return stacked.pooled
+
+
+def _without_channels(spec: InputSpec) -> tuple[int, ...]:
+    return (len(spec.shape), *spec.shape[: spec.channel_axis], *spec.shape[spec.channel_axis + 1 :])
+
+
+def _valid_in_any(inputs: list[Input]) -> Bool[Tensor, "B T"] | None:
+    """Where any present input has a real step; None where none is ragged."""
+    if all(value.valid is None for value in inputs):
+        return None
+    steps = inputs[0].value.shape[1]
+    return torch.stack(
+        [
+            value.present.unsqueeze(1) & (value.valid if value.valid is not None else value.present.new_ones(1, steps))
+            for value in inputs
+        ]
+    ).any(0)
