@@ -1,0 +1,324 @@
+"""Figures of a classifier from its confusion matrix, their 95 % intervals, and paired comparison of two classifiers.
+
+Rows of a confusion matrix are the reference, columns the prediction. All figures are between 0 and 1 (kappa from -1).
+Letters in shapes: n samples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import coo_array, csr_array
+from scipy.stats import binomtest
+
+from fusionkit.sections import HEADLINES
+
+LABELS = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
+"""How the headline figures are printed."""
+
+RESAMPLES = 2000
+FEW_GROUPS = 10
+"""With fewer groups the bootstrap over groups is too sure of itself."""
+_MOST_NUMBERS = 2**22
+"""Resamples are drawn in chunks of at most so many numbers, which bounds the memory."""
+
+Verdict: TypeAlias = Literal["better", "worse", "borderline", "no evidence"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval; None where undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class.
+
+    Args:
+        name: of the class.
+        n: samples of the class in the reference.
+        predicted: samples that the classifier calls so.
+        pa: producer's accuracy (recall); None where n is 0.
+        ua: user's accuracy (precision); None where predicted is 0.
+        f1: None where both are 0.
+    """
+
+    name: str
+    n: int
+    predicted: int
+    pa: float | None
+    ua: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two classifiers on the same samples.
+
+    Args:
+        n: samples.
+        differences: first minus second, for each headline figure.
+        only_first, only_second: samples that only the one gets right.
+        p_value: exact McNemar test of equal accuracy, two-sided; it takes the samples as independent.
+        groups: how many groups were resampled; None where samples were.
+    """
+
+    n: int
+    differences: dict[str, Estimate]
+    only_first: int
+    only_second: int
+    p_value: float
+    groups: int | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the first is better in OA.
+
+        `better` and `worse` need an interval without zero, p < 0.05, and not less than ten groups where there are
+        groups. `borderline`: only one of these speaks, and it is one that may. With groups, p alone may not: samples
+        of a group are no independent witnesses.
+        """
+        found = self.differences["oa"]
+        if found.value is None or found.low is None or found.high is None:
+            return "no evidence"
+        apart = found.low > 0 or found.high < 0
+        if apart and self.p_value < 0.05 and (self.groups is None or self.groups >= FEW_GROUPS):
+            return "better" if found.value > 0 else "worse"
+        return "borderline" if apart or (self.p_value < 0.05 and self.groups is None) else "no evidence"
+
+
+def confusion(target: ArrayLike, prediction: ArrayLike, classes: int) -> np.ndarray:
+    """Count samples by reference class (rows) and predicted class (columns).
+
+    Args:
+        target, prediction: class indices `[n]`.
+        classes: K.
+
+    Returns:
+        counts `[K, K]`, int64.
+
+    Raises:
+        ValueError: the lengths differ, or an index is outside 0 to K - 1.
+    """
+    cells = _cells(classes, target, prediction)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def headline(counts: ArrayLike) -> dict[str, np.ndarray]:
+    """OA, AA, kappa, macro and weighted F1 of confusion matrices.
+
+    AA is the mean recall of the classes that have samples; macro F1 the mean over the classes that are in the
+    reference or predicted; kappa is NaN where reference and prediction are one and the same single class.
+
+    Args:
+        counts: `[..., K, K]`.
+
+    Returns:
+        each figure `[...]`, NaN where undefined.
+    """
+    counts = np.asarray(counts)
+    return _headline(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2))
+
+
+def per_class(counts: ArrayLike, class_names: Sequence[str]) -> tuple[ClassFigures, ...]:
+    """PA, UA and F1 of every class of one confusion matrix `[K, K]`."""
+    counts = np.asarray(counts)
+    hits, reference, predicted = np.diagonal(counts), counts.sum(1), counts.sum(0)
+
+    def share(part: int, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    return tuple(
+        ClassFigures(name, n, called, share(hit, n), share(hit, called), share(2 * hit, n + called))
+        for name, hit, n, called in zip(class_names, hits.tolist(), reference.tolist(), predicted.tolist(), strict=True)
+    )
+
+
+def estimate(
+    target: ArrayLike, prediction: ArrayLike, classes: int, *, groups: ArrayLike | None = None, seed: int = 0
+) -> dict[str, Estimate]:
+    """The headline figures with 95 % percentile bootstrap intervals.
+
+    Args:
+        target, prediction: class indices `[n]`.
+        classes: K.
+        groups: a value a sample `[n]`; whole groups are then resampled, since samples of one plot or video are alike.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: there are no samples, or as for `confusion`.
+    """
+    cells = _cells(classes, target, prediction)
+    unique, cells = np.unique(cells, return_inverse=True)
+    margins = _Margins(unique // classes, unique % classes, classes)
+    return _bootstrap(cells, groups, seed, lambda counts: _stack(margins(counts)))
+
+
+def compare(
+    target: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    classes: int,
+    *,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two predictions of the same samples: first minus second, with paired bootstrap intervals.
+
+    Args:
+        target, first, second: class indices `[n]`.
+        classes: K.
+        groups, seed: as for `estimate`.
+
+    Raises:
+        ValueError: there are no samples, or as for `confusion`.
+    """
+    cells = _cells(classes, target, first, second)
+    unique, cells = np.unique(cells, return_inverse=True)
+    reference, one, other = unique // classes**2, unique // classes % classes, unique % classes
+    margins = _Margins(reference, one, classes), _Margins(reference, other, classes)
+    differences = _bootstrap(cells, groups, seed, lambda c: _stack(margins[0](c)) - _stack(margins[1](c)))
+    counts = np.bincount(cells, minlength=len(unique))
+    only_first = int(counts[(one == reference) & (other != reference)].sum())
+    only_second = int(counts[(one != reference) & (other == reference)].sum())
+    discordant = only_first + only_second
+    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    number = None if groups is None else len(np.unique(np.asarray(groups)))
+    return Comparison(len(cells), differences, only_first, only_second, p_value, number)
+
+
+def interval_note(n: int, groups: ArrayLike | None = None) -> str:
+    """How the intervals of n samples are made, for example `"bootstrap over 31 groups"`."""
+    if groups is None:
+        return f"bootstrap over {n:,} samples"
+    number = len(np.unique(np.asarray(groups)))
+    if number == 1:
+        return "no interval: all samples are of one group"
+    few = "; so few groups give a rough interval only" if number < FEW_GROUPS else ""
+    return f"bootstrap over {number:,} groups{few}"
+
+
+def points(difference: float | None) -> str:
+    """A difference in percentage points, signed: `+3.4`."""
+    return "undefined" if difference is None else f"{round(100 * difference, 1) + 0.0:+.1f}"
+
+
+def difference_text(figure: str, found: Estimate) -> str:
+    """For example `OA +3.4 points (95 % interval +1.2 to +5.5)`."""
+    text = f"{LABELS[figure]} {points(found.value)} points"
+    if found.low is None or found.high is None:
+        return f"{text} (no interval)"
+    return f"{text} (95 % interval {points(found.low)} to {points(found.high)})"
+
+
+def p_text(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+class _Margins:
+    """From counts of distinct outcomes to the headline figures, without a K x K matrix for every resample."""
+
+    def __init__(self, reference: np.ndarray, prediction: np.ndarray, classes: int):
+        outcomes = np.arange(len(reference))
+        right = reference == prediction
+        rows = np.concatenate([outcomes[right], outcomes, outcomes])
+        columns = np.concatenate([reference[right], classes + reference, 2 * classes + prediction])
+        self.table = csr_array(coo_array((np.ones(len(rows), np.int64), (columns, rows)), (3 * classes, len(outcomes))))
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Figures `[r]` of counts `[r, outcomes]`."""
+        return _headline(*np.split((self.table @ counts.T).T, 3, axis=1))
+
+
+def _headline(hits: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """From right answers, reference counts and predicted counts, each `[..., K]`."""
+    hits, reference, predicted = (margin.astype(np.float64) for margin in (hits, reference, predicted))
+    n, right = reference.sum(-1), hits.sum(-1)
+    chance = (reference * predicted).sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = np.where(reference > 0, hits / reference, 0)
+        seen = reference + predicted > 0
+        f1 = np.where(seen, 2 * hits / (reference + predicted), 0)
+        return {
+            "oa": right / n,
+            "aa": recall.sum(-1) / (reference > 0).sum(-1),
+            "kappa": (n * right - chance) / (n * n - chance),
+            "macro_f1": f1.sum(-1) / seen.sum(-1),
+            "weighted_f1": (reference * f1).sum(-1) / n,
+        }
+
+
+def _bootstrap(
+    cells: np.ndarray, groups: ArrayLike | None, seed: int, figures: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Estimate]:
+    """Estimates from `figures`, which turns counts of outcomes `[r, outcomes]` into `[r, figures]`.
+
+    Drawing n samples with replacement is one multinomial draw over the distinct outcomes, which is exact and costs
+    nothing by the number of samples; groups are drawn the same way and weigh their own counts.
+    """
+    if len(cells) == 0:
+        raise ValueError("there are no samples")
+    found = figures(np.bincount(cells)[np.newaxis])[0]
+    random = np.random.default_rng(seed)
+    if groups is None:
+        held, draws = None, len(cells)
+        chances = np.bincount(cells) / len(cells)
+    else:
+        number = _aligned(groups, len(cells))
+        draws = number.max() + 1
+        if draws == 1:
+            return {name: Estimate(finite(value)) for name, value in zip(HEADLINES, found, strict=True)}
+        held = csr_array(coo_array((np.ones(len(cells), np.int64), (cells, number))))
+        chances = np.full(draws, 1 / draws)
+    chunk = max(1, _MOST_NUMBERS // max(len(chances), cells.max() + 1))
+    drawn = []
+    for start in range(0, RESAMPLES, chunk):
+        counts = random.multinomial(draws, chances, size=min(chunk, RESAMPLES - start))
+        drawn.append(figures(counts if held is None else (held @ counts.T).T))
+    resampled = np.concatenate(drawn)
+    low, high = np.full((2, len(found)), np.nan)
+    usable = np.isfinite(resampled).any(0)  # a figure may be undefined in every resample
+    low[usable], high[usable] = np.nanpercentile(resampled[:, usable], [2.5, 97.5], axis=0)
+    return {
+        name: Estimate(finite(value), finite(least), finite(most))
+        for name, value, least, most in zip(HEADLINES, found, low, high, strict=True)
+    }
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where it is NaN or infinite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _stack(figures: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack([figures[name] for name in HEADLINES], axis=-1)
+
+
+def _aligned(groups: ArrayLike, n: int) -> np.ndarray:
+    _, number = np.unique(np.asarray(groups), return_inverse=True)
+    if number.shape != (n,):
+        raise ValueError(f"{len(number)} groups for {n} samples")
+    return number
+
+
+def _cells(classes: int, *labels: ArrayLike) -> np.ndarray:
+    """One number for each combination of labels."""
+    cells: np.ndarray | None = None
+    for given in labels:
+        label = np.asarray(given)
+        if label.ndim != 1 or (cells is not None and len(label) != len(cells)):
+            raise ValueError("labels are one-dimensional and equally many")
+        if len(label) and (label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= classes):
+            raise ValueError(f"labels are whole numbers from 0 to {classes - 1}")
+        label = label.astype(np.int64)
+        cells = label if cells is None else cells * classes + label
+    assert cells is not None  # noqa: S101 - at least one vector is given
+    return cells
