@@ -1,1 +1,35 @@
+"""The datasets that come with fusionkit."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusionkit import Component, hookimpl
+
+
+@hookimpl
+def fusionkit_components() -> Iterator[Component]:
+    yield Component(
+        "dataset",
+        "arrays",
+        "fusionkit_datasets.arrays:ArrayDataset",
+        "samples in arrays: npy, npz, MATLAB, HDF5, text; one entry a modality",
+    )
+    yield Component(
+        "dataset",
+        "table",
+        "fusionkit_datasets.table:Table",
+        "a CSV or Parquet table with columns of file paths (images, rasters, arrays) or of values",
+    )
+    yield Component(
+        "dataset",
+        "patches",
+        "fusionkit_datasets.patches:Patches",
+        "windows around the labelled pixels of co-registered scenes",
+    )
+    yield Component(
+        "dataset",
+        "urfc",
+        "fusionkit_datasets.urfc:URFC",
+        "urban region function classification: satellite tiles and visit records",
+    )

@@ -1,0 +1,116 @@
+"""`table`: a CSV or Parquet file with a row for each sample, and columns of paths or values for each modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from fusionkit.contract import Dataset, Index, Sample
+from fusionkit.errors import DataError, suggestion
+from fusionkit.flow import InputSpec
+from fusionkit.options import DataPath
+from fusionkit_datasets import labels as labelling
+from fusionkit_datasets.manifest import Manifest
+from fusionkit_datasets.readers.common import blamed_on
+from fusionkit_datasets.references import FileRef
+from fusionkit_datasets.table_columns import Cells, TableInput
+
+PARTS = {"train", "val", "test", ""}
+
+
+class Table(Dataset):
+    """A table with a row for each sample, and for each modality a column of paths or columns of values.
+
+    An empty cell means that the sample does not have that modality. Every column but those of `inputs` can be split
+    by; a column `split` with no other values than train, val, test and nothing is the official split.
+
+    Args:
+        file: the table: CSV, TSV or other delimited text with the names of the columns in line 1, or Parquet.
+        inputs: per modality, its column and what that holds: `type` image, raster, array or values.
+        label: the column of the classes: whole numbers in any base, or words; an empty cell is no label.
+        root: folder that `file` and the paths in the table are relative to.
+        delimiter: of a text file; default: a comma in .csv, a tab in .tsv, white space elsewhere.
+        id: the column of the samples' names; default: the number of the row, from 0. A name that is there again
+            becomes `name#2`.
+        classes: raw label values in the order of the class indices; default: all that occur, sorted.
+        ignore_labels: raw label values that mean "no label".
+        label_names: names of the classes, in their order: an array, or a text file with a name a line.
+        counts: modalities that hold event counts, which are not standardised.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: DataPath,
+        inputs: Annotated[dict[str, TableInput], Field(min_length=1)],
+        label: str,
+        root: DataPath = Path("."),
+        delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None,
+        id: str | None = None,
+        classes: list[int | str] | None = None,
+        ignore_labels: Sequence[int | str] = (),
+        label_names: FileRef | None = None,
+        counts: Sequence[str] = (),
+    ):
+        self.file, self.options, self.label, self.root = file, inputs, label, root
+        self.delimiter, self.id = delimiter, id
+        self.classes, self.ignore_labels, self.label_names = classes, ignore_labels, label_names
+        self.counts = counts
+        self._manifest: Manifest | None = None
+        self._cells: dict[str, Cells] = {}
+
+    def inputs(self) -> dict[str, InputSpec]:
+        for name in self.counts:
+            if name not in self.options:
+                raise DataError(f"there is no modality {name!r}{suggestion(name, self.options)}", option=("counts",))
+        self._open()
+        return {
+            name: InputSpec(cells.shape, counts=name in self.counts, ragged=cells.ragged)
+            for name, cells in self._cells.items()
+        }
+
+    def class_names(self) -> tuple[str, ...] | None:
+        if self.label_names is not None:
+            return tuple(labelling.read_names(self.root, self.label_names))
+        return None if self.classes is None else tuple(map(str, self.classes))
+
+    def index(self, progress: Callable[[int, int], None] | None = None) -> Index:
+        manifest = self._open()
+        with blamed_on("label"):
+            raw = manifest.fact(self.label)
+            if raw is None:
+                raise DataError(f"column {self.label!r} holds lists", manifest.path)
+        names = None if self.label_names is None else labelling.read_names(self.root, self.label_names)
+        with blamed_on("label"):
+            targets, class_names = labelling.encode(raw, classes=self.classes, ignore=self.ignore_labels, names=names)
+        with blamed_on("id"):
+            ids = labelling.unique(range(len(manifest)) if self.id is None else manifest.words(self.id))
+        columns = self._facts(manifest)
+        self._manifest = None  # workers read from the cells alone
+        split = columns.get("split")
+        official = split is not None and set(split.tolist()) <= PARTS
+        return Index(ids, targets, class_names, columns=columns, split=split if official else None)
+
+    def read(self, i: int) -> Sample:
+        return {name: cells.read(i) for name, cells in self._cells.items()}
+
+    def _open(self) -> Manifest:
+        if self._manifest is None:
+            with blamed_on("file"):
+                self._manifest = Manifest(self.root / self.file, self.delimiter)
+            for name, options in self.options.items():
+                with blamed_on("inputs", name):
+                    self._cells[name] = options.open(self._manifest, self.root)
+        return self._manifest
+
+    def _facts(self, manifest: Manifest) -> dict[str, np.ndarray]:
+        """Every column that no modality is made of."""
+        used: set[str] = set()
+        for options in self.options.values():
+            used.update(manifest.matching(options.columns if options.type == "values" else options.column))
+        facts = {name: manifest.fact(name) for name in manifest.names if name not in used}
+        return {name: fact for name, fact in facts.items() if fact is not None}
