@@ -110,7 +110,7 @@ def run(
             for number in range(len(opened.partitions))
         ]
     if fabric.is_global_zero:
-        finish(folder, recipe, opened, planned, answers, notes, told, fabric, progress)
+        finish(folder, recipe, opened, planned, answers, fabric)
     fabric.barrier()
     return Run.load(folder.path)
 

@@ -1,0 +1,94 @@
+"""The end of a run: scores, comparison with the baselines, figures, report, and `result.json` last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from fusionkit.opened import Opened
+from fusionkit.recipe import Recipe
+from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
+from fusionkit.runs import RunFolder
+from fusionkit.variants import MAIN, Variant
+
+if TYPE_CHECKING:
+    from fusionkit.experiment import Answer
+
+
+def finish(
+    folder: RunFolder,
+    recipe: Recipe,
+    opened: Opened,
+    planned: Sequence[Variant],
+    answers: Mapping[str, Sequence[Answer]],
+    fabric: Fabric,
+) -> Result:
+    """Turn the answers of all models into the files of the run folder; `result.json` comes last."""
+    predictions = {name: pool(opened, given) for name, given in answers.items()}
+    scores = {name: score(held, opened.class_names, recipe.seed) for name, held in predictions.items()}
+    main, others = scores[MAIN], [variant for variant in planned if not variant.is_main]
+    alone = [variant.name for variant in others if len(variant.modalities) == 1]
+    compared = {variant.name: predictions[variant.name] for variant in others}
+    result = Result(
+        name=recipe.name,
+        task=recipe.task,
+        split="test" if recipe.data.folds is None else f"test, {len(opened.partitions)} folds pooled",
+        n=main.n,
+        seed=recipe.seed,
+        fusion=recipe.fusion.name,
+        modalities=tuple(recipe.modalities),
+        classes=opened.class_names,
+        metrics=main.metrics,
+        per_class=main.per_class,
+        interval=main.interval,
+        cost=model_cost(planned[0], answers[MAIN], peak_memory(fabric)),
+        baselines={
+            v.name: Baseline(v.modalities, scores[v.name].metrics, model_cost(v, answers[v.name])) for v in others
+        },
+        comparison=fusion_effect(predictions[MAIN], compared, alone, recipe.seed) if alone else None,
+        folds=main.folds,
+    )
+    folder.write_predictions(predictions[MAIN], opened.class_names)
+    folder.write_confusion(main.confusion, opened.class_names)
+    folder.finish(result)
+    return result
+
+
+def pool(opened: Opened, answers: Sequence[Answer]) -> Predictions:
+    """The answers of all folds as one, in the order of the index."""
+    index = np.concatenate([answer.index for answer in answers])
+    pairs = zip(answers, opened.partitions, strict=True)
+    fold = np.concatenate([np.full(len(answer.index), partition.fold or "") for answer, partition in pairs])
+    order = np.argsort(index, kind="stable")
+    index = index[order]
+    return Predictions(
+        ids=[str(opened.index.ids[position]) for position in index.tolist()],
+        target=opened.index.targets[index],
+        probabilities=np.concatenate([answer.probabilities for answer in answers])[order],
+        groups=None if opened.groups is None else opened.groups[index],
+        fold=None if len(answers) == 1 else fold[order],
+    )
+
+
+def model_cost(variant: Variant, answers: Sequence[Answer], peak: int | None = None) -> Cost:
+    """What a model took over all folds."""
+    seconds = sum(answer.seconds for answer in answers)
+    seen = sum(answer.seen for answer in answers)
+    return Cost(variant.cost.parameters, variant.cost.multiply_adds, seconds, seen / seconds if seconds else None, peak)
+
+
+def peak_memory(fabric: Fabric) -> int | None:
+    """The most memory that was in use: of the GPU where there is one, else of the process; None where unknown."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
