@@ -56,26 +56,6 @@ def format_of(ref: FileRef) -> Format:
     return kind
 
 
-def header(path: Path, ref: FileRef) -> Header: ...
-
-    @staticmethod
-    def load(path: Path, ref: FileRef) -> np.ndarray: ...
-
-
-def format_of(ref: FileRef) -> Format:
-    """The format that the reference names, else that of the file's suffix.
-
-    Raises:
-        DataError: the suffix says nothing.
-    """
-    if ref.format:
-        return ref.format
-    suffix = ref.file.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"the suffix {suffix!r} is not one of {listed(SUFFIXES, 99)}; say its `format`", ref.file)
-    return SUFFIXES[suffix]
-
-
 def header(root: Path, ref: FileRef) -> Header:
     """Shape and type of an array of numbers, without reading it.
 
