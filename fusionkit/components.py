@@ -5,6 +5,7 @@ Nothing here imports torch, so `fusionkit plugins` can list every component of e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -46,6 +47,8 @@ class Component:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"component {self.name!r} has the kind {self.kind!r}; kinds are {', '.join(KINDS)}")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", self.name):
+            raise ValueError(f"a component is named {self.name!r}; use a letter, then letters, digits, `_` and `-`")
         module, _, attribute = self.target.partition(":")
         if not module or not attribute:
             raise ValueError(f"component {self.name!r} has the target {self.target!r}; write 'package.module:Class'")

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from fusionkit.errors import suggestion
+from fusionkit.sections import home
 from fusionkit.yamlfile import KeyPath
+
+_KINDS = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping of keys to values",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "path_type": "a path",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What pydantic calls a value of the wrong kind, and what it should be."""
+
+
+@dataclass(frozen=True)
+class _Complaint:
+    """One of pydantic's errors.
+
+    Args:
+        path: the keys that exist in the data.
+        branches: where a value may be of several types: the place of that value, and the type tried.
+        message: what is wrong.
+        wrong_kind: whether the value is of another kind altogether.
+        value: what was given, where that is worth saying.
+    """
+
+    path: KeyPath
+    branches: tuple[tuple[KeyPath, str], ...]
+    message: str
+    wrong_kind: bool
+    value: str
 
 
 def explain(
@@ -22,48 +59,91 @@ def explain(
         data: the data.
         other_keys: keys that are right at the top level although the model does not know them.
     """
-    told: dict[KeyPath, list[str]] = {}
-    for problem in error.errors(include_url=False, include_context=True):
-        path = _real_path(problem["loc"], data, missing=problem["type"] == "missing")
-        if problem["type"] == "extra_forbidden":
-            known = {*_fields_at(model, path[:-1]), *(other_keys if len(path) == 1 else ())}
-            message = f"unknown key{suggestion(str(path[-1]), known)}"
-        elif problem["type"] == "missing":
+    complaints = []
+    for problem in error.errors(include_url=False):
+        path, branches = _real_path(problem["loc"], data, problem["type"] == "missing")
+        kind, value = problem["type"], ""
+        if kind == "extra_forbidden":
+            message = _unknown(path, model, other_keys if len(path) == 1 else ())
+        elif kind == "missing":
             message = "is required and missing"
+        elif kind in ("value_error", "assertion_error"):
+            message = problem["msg"].partition(", ")[2]
         else:
-            message = _sentence(problem["type"], problem["msg"])
-            if not isinstance(problem["input"], dict | list):
-                message += f", not {problem['input']!r}"
-        told.setdefault(path, []).append(message)
-    for path, messages in told.items():
-        # A value that may be of several types earns one complaint for each.
-        first, *rest = dict.fromkeys(messages)
-        yield path, "; or ".join([first, *rest])
+            message = f"should be {_KINDS[kind]}" if kind in _KINDS else _sentence(problem["msg"])
+            value = shown(problem["input"])
+        complaints.append(_Complaint(path, branches, message, kind in _KINDS or kind == "literal_error", value))
+    told: dict[KeyPath, list[_Complaint]] = defaultdict(list)
+    for complaint in _of_nearest_types(complaints):
+        told[complaint.path].append(complaint)
+    for path, several in told.items():
+        yield path, "; or ".join(dict.fromkeys(c.message for c in several)) + several[-1].value
 
 
-def _sentence(kind: str, message: str) -> str:
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind == "string_pattern_mismatch":
-        return message.replace("String should match pattern", "should match")
-    return message.replace("Input should be", "should be")
+def _unknown(path: KeyPath, model: type[BaseModel], other_keys: Iterable[str]) -> str:
+    key, known = str(path[-1]), {*_fields_at(model, path[:-1]), *other_keys}
+    hint = suggestion(key, known)
+    if "did you mean" not in hint and (section := home(key)):
+        hint = f"; it belongs to {section}"
+    return f"unknown key{hint}"
 
 
-def _real_path(location: tuple[int | str, ...], data: Any, missing: bool) -> KeyPath:
-    """The part of pydantic's location that exists in the data: it also names types of unions, which no user wrote."""
+def _sentence(message: str) -> str:
+    for before, after in [("Input should", "should"), (" after validation", "")]:
+        message = message.replace(before, after)
+    for container in ("List", "Dictionary", "Tuple", "Set", "String", "Value"):
+        message = message.removeprefix(f"{container} ")
+    return message[:1].lower() + message[1:]
+
+
+def shown(value: Any) -> str:
+    """What was given, as YAML would write it; nothing of mappings and lists."""
+    if isinstance(value, dict | list):
+        return ""
+    if isinstance(value, str):
+        return f", not the text {value!r}"
+    return f", not {'null' if value is None else str(value).lower()}"
+
+
+def _real_path(
+    location: tuple[int | str, ...], data: Any, missing: bool
+) -> tuple[KeyPath, tuple[tuple[KeyPath, str], ...]]:
+    """The part of pydantic's location that exists in the data, and the rest: types of unions, which no user wrote."""
     path: list[str | int] = []
+    branches = []
     here = data
     for i, step in enumerate(location):
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, dict) and str(step).isdigit() and int(step) in here:
+        if isinstance(here, dict) and str(step).isdecimal() and int(step) in here:
             step = int(step)
-            here = here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+        inside = step in here if isinstance(here, dict) else isinstance(here, list) and step in range(len(here))
+        if inside:
             here = here[step]
         elif not (missing and i == len(location) - 1):
+            branches.append((tuple(path), str(step)))
             continue
         path.append(step)
-    return tuple(path)
+    return tuple(path), tuple(branches)
+
+
+def _of_nearest_types(complaints: list[_Complaint]) -> list[_Complaint]:
+    """Where a value may be of several types, the complaints about the type that it comes nearest to.
+
+    That is the one with the fewest complaints among those of its kind; where it is of no kind, all are told.
+    """
+    for site in sorted({site for complaint in complaints for site, _ in complaint.branches}, key=len):
+        by_type: dict[str, list[_Complaint]] = defaultdict(list)
+        for complaint in complaints:
+            for at, tried in complaint.branches:
+                if at == site:
+                    by_type[tried].append(complaint)
+        of_kind = [
+            tried for tried, several in by_type.items() if not any(c.wrong_kind and c.path == site for c in several)
+        ]
+        if of_kind:
+            nearest = min(of_kind, key=lambda tried: len(by_type[tried]))
+            others = [c for tried, several in by_type.items() if tried != nearest for c in several]
+            complaints = [complaint for complaint in complaints if complaint not in others]
+    return complaints
 
 
 def _fields_at(model: type[BaseModel], path: KeyPath) -> set[str]:

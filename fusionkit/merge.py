@@ -1,99 +1,157 @@
-"""One recipe over another, and `key=value` over both, with the positions of what wins."""
+"""One recipe over another, and `key=value` over both, with the positions of what wins.
+
+A short form means the long one, so both merge alike: `fusion: concat` is `fusion: {name: concat}`, `image: timm` under
+`modalities` is `image: {encoder: timm}`, and `loss: {focal: 2}` is `loss: {focal: {weight: 2}}`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import dataclass
 from typing import Any
 
 from fusionkit.errors import Position, Problem, RecipeError
-from fusionkit.sections import Data
-from fusionkit.yamlfile import KeyPath, Located, load_yaml
-
-_SELECTORS = ("name", "source")
-"""Keys that choose a component: where they change, the options of the former choice go with it."""
+from fusionkit.sections import Data, RecipeKeys
+from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
 
 
-def merge(parent: Located, child: Located) -> Located:
-    """Lay `child` over `parent`: mappings are merged, all else is replaced; `null` over a mapping removes it."""
-    merged = Located({}, dict(parent.positions))
-    merged.data = _merge(parent.data, child.data, (), merged, child)
-    merged.positions[()] = child.position(())
-    return merged
+def merge(parent: Located, child: Located, losses: Set[str]) -> Located:
+    """Lay `child` over `parent`.
+
+    Mappings are merged, all else is replaced; `null` over a mapping removes it. Where `child` chooses another
+    component, the options of the former one go.
+
+    Args:
+        parent, child: recipes, or parts of one.
+        losses: the names of all losses; they tell `loss: {focal: 2}` from options of the loss that `parent` names.
+    """
+    return _Merge(parent, child, losses).merged()
 
 
-def _merge(old: Any, new: Any, path: KeyPath, merged: Located, child: Located) -> Any:
-    if isinstance(old, str) and isinstance(new, dict) and "name" not in new and path != ():
-        old = {"name": old}  # the short form of a component, now given options
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        _take_positions(path, merged, child)
-        return new
-    if any(key in new and new[key] != old.get(key, new[key]) for key in _SELECTORS) and path != ():
-        old = _kept_on_change(old, path)
-    result = dict(old)
-    for key, value in new.items():
-        if value is None and isinstance(old.get(key), dict):
-            del result[key]
-            continue
-        result[key] = _merge(old.get(key), value, (*path, key), merged, child)
-    for key in [()] if not path else [path]:
-        if position := child.positions.get(key):
-            merged.positions[key] = position
-    return result
+@dataclass
+class _Item:
+    """In the data of an override: one item of a list."""
+
+    place: int
+    value: Any
 
 
-def _kept_on_change(old: dict, path: KeyPath) -> dict:
-    """What of a section survives another choice of component: under `data`, the keys of the core."""
-    return {key: value for key, value in old.items() if key in Data.model_fields} if path == ("data",) else {}
+class _Merge:
+    def __init__(self, parent: Located, child: Located, losses: Set[str]):
+        self.parent, self.child, self.losses = parent, child, losses
+        self.positions = dict(parent.positions)
+
+    def merged(self) -> Located:
+        data = self.over(self.parent.data, self.child.data, ())
+        return Located(data, self.positions, self.parent.problems + self.child.problems)
+
+    def over(self, old: Any, new: Any, path: KeyPath) -> Any:
+        """`new` laid over `old`; both stand at `path`."""
+        if isinstance(new, _Item):
+            changed = self.over(old[new.place], new.value, (*path, new.place))
+            return [*old[: new.place], changed, *old[new.place + 1 :]]
+        old, new = self.long(old, path), self.long(new, path)
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            self.forget(path)
+            self.positions[path] = self.child.position(path)
+            self.positions |= {key: at for key, at in self.child.positions.items() if key[: len(path)] == path}
+            return new
+        if position := self.child.positions.get(path):
+            self.positions[path] = position
+        merged = self.kept(old, new, path)
+        for key, value in new.items():
+            below = (*path, key)
+            if value is None and isinstance(self.long(merged.get(key), below), dict):
+                del merged[key]
+                self.forget(below)
+            else:
+                merged[key] = self.over(merged.get(key), value, below)
+        return merged
+
+    def long(self, value: Any, path: KeyPath) -> Any:
+        """The mapping that a short form stands for; anything else as it is."""
+        match path:
+            case _ if isinstance(value, str) and _is_component(path):
+                return {"name": value}
+            case ("modalities", _) if isinstance(value, str):
+                return {"encoder": value}
+            case ("loss", name) if name in self.losses and isinstance(value, int | float):
+                return {"weight": value}
+        return value
+
+    def kept(self, old: dict, new: dict, path: KeyPath) -> dict:
+        """What of `old` goes on: all of it, unless `new` chooses another component."""
+        if path == ("loss",) and "name" in old and not self.losses.isdisjoint(new):
+            return {old["name"]: {key: value for key, value in old.items() if key != "name"}}
+        if path == ("loss",) and "name" in new and not self.losses.isdisjoint(old):
+            return {}
+        selector = "source" if path == ("data",) else "name"
+        chosen = new.get(selector)
+        if not (path == ("data",) or _is_component(path)) or chosen is None or chosen == old.get(selector, chosen):
+            return dict(old)
+        kept = {key: value for key, value in old.items() if path == ("data",) and key in Data.model_fields}
+        for key in old.keys() - kept.keys():
+            self.forget((*path, key))
+        return kept
+
+    def forget(self, path: KeyPath) -> None:
+        for key in [key for key in self.positions if key[: len(path)] == path]:
+            del self.positions[key]
 
 
-def _take_positions(path: KeyPath, merged: Located, child: Located) -> None:
-    for key in [key for key in merged.positions if key[: len(path)] == path]:
-        del merged.positions[key]
-    merged.positions |= {key: at for key, at in child.positions.items() if key[: len(path)] == path}
+def _is_component(path: KeyPath) -> bool:
+    """Whether what stands here names a component and its options."""
+    match path:
+        case ("fusion",) | ("loss",) | ("modalities", _, "encoder") | ("loss" | "augment", int()):
+            return True
+    return False
 
 
-def apply_override(located: Located, override: str) -> None:
-    """Change `located` by one `key=value`; the value is YAML and replaces what was there.
+def apply_override(located: Located, override: str, losses: Set[str]) -> Located:
+    """The recipe with `key=value` laid over it as a child of one key; the value is YAML.
 
     Raises:
-        RecipeError: it has no `=`, its value is not YAML, or its key leads through something that has no keys.
+        RecipeError: it has no `=`, its value is not YAML, or its key leads to no place of a list.
     """
     position = Position(f"override {override!r}")
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
+    key, equals, text = override.partition("=")
+    words = key.strip().split(".")
+    if not equals or not all(words):
         raise RecipeError([Problem(position, "", "write key=value, for example train.epochs=5")])
-    value = load_yaml(text, str(position)).data
-    here, path = located.data, ()
-    words = dotted.strip().split(".")
-    while True:
-        if isinstance(here, dict) and ".".join(words) in here:
-            words = [".".join(words)]  # a key that itself holds a dot, such as encoder.image
-        word: str | int = words.pop(0)
-        if isinstance(here, list):
-            if not str(word).isdigit() or int(word) >= len(here):
-                at = ".".join(map(str, path))
-                raise RecipeError([Problem(position, dotted, f"{at} is a list of {len(here)}; {word!r} is no place")])
-            word = int(word)
-        if not words:
-            break
-        below = here.get(word) if isinstance(here, dict) else here[word]
-        if isinstance(below, str):
-            below = {"name": below}
-        elif below is None:
-            below = {}
-        elif not isinstance(below, dict | list):
-            at = ".".join(map(str, (*path, word)))
-            raise RecipeError([Problem(position, dotted, f"{at} is {below!r} and has no keys")])
-        here[word] = below
-        here, path = below, (*path, word)
-    if word in _SELECTORS and isinstance(here, dict) and path and here.get(word, value) != value:
-        kept = _kept_on_change(here, path)
-        here.clear()
-        here.update(kept)
-    if value is None and path == ("modalities",):
-        here.pop(word, None)
+    if words[0] == "base":
+        raise RecipeError([Problem(position, "", "`base` stands in files only")])
+    try:
+        value = load_yaml(text, "")
+        problems = value.problems
+    except RecipeError as error:
+        problems = error.problems
+    if problems:
+        raise RecipeError(Problem(position, "", problem.message) for problem in problems)
+    if words[0] == "loss" and len(words) > 1 and "loss" not in located.data:
+        located.data["loss"] = RecipeKeys.model_fields["loss"].default
+    path, data = _nested(words, value.data, located.data, (), position)
+    return merge(located, Located(data, {path: position}), losses)
+
+
+_WITH_DOTS: tuple[KeyPath, ...] = (("train", "lr_scale"),)
+"""Mappings whose keys hold dots: `encoder.image`."""
+
+
+def _nested(words: list[str], value: Any, here: Any, above: KeyPath, position: Position) -> tuple[KeyPath, Any]:
+    """The whole path of an override, and its value under these keys; `here` is what stands at `above` so far."""
+    if not words:
+        return above, value
+    if isinstance(here, list):
+        if not (words[0].isdecimal() and int(words[0]) < len(here)):
+            message = f"{words[0]!r} is no place of this list, which has {len(here)}, counted from 0"
+            raise RecipeError([Problem(position, dotted(above), message)])
+        place = int(words[0])
+        path, data = _nested(words[1:], value, here[place], (*above, place), position)
+        return path, _Item(place, data)
+    joined = ".".join(words)
+    if above in _WITH_DOTS or (isinstance(here, dict) and joined in here):
+        key, words = joined, []
     else:
-        here[word] = value
-    path = (*path, word)
-    for key in [key for key in located.positions if key[: len(path)] == path]:
-        del located.positions[key]
-    located.positions[path] = position
+        key, *words = words
+    path, data = _nested(words, value, here.get(key) if isinstance(here, dict) else None, (*above, key), position)
+    return path, {key: data}

@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PydanticUserError, create_model
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
@@ -22,18 +23,21 @@ def expand_path(path: Path | str) -> Path:
     """Replace `~` and `${VAR}`; `${FUSIONKIT_DATA}` is `./data` unless it is set.
 
     Raises:
-        ValueError: a variable is not set.
+        ValueError: a variable is not set or empty, or there is no such user.
     """
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
-        if name in os.environ:
-            return os.environ[name]
-        if name == DATA_VARIABLE:
-            return DEFAULT_DATA
-        raise ValueError(f"the environment variable {name} is not set")
+        found = os.environ.get(name) or (DEFAULT_DATA if name == DATA_VARIABLE else "")
+        if not found:
+            raise ValueError(f"the environment variable {name} is not set")
+        return found
 
-    return Path(_VARIABLE.sub(value, str(path))).expanduser()
+    expanded = Path(_VARIABLE.sub(value, str(path)))
+    try:
+        return expanded.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user {expanded.parts[0]}") from None
 
 
 DataPath = Annotated[Path, AfterValidator(expand_path)]
@@ -41,46 +45,59 @@ DataPath = Annotated[Path, AfterValidator(expand_path)]
 
 
 class Options(BaseModel):
-    """Base of every derived model. Strict: `"256"` is no number."""
+    """Base of every derived model. Strict: `"256"` is no number, and neither is `.inf`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def options_model(target: type) -> type[Options]:
     """Derive the pydantic model of a component's options from its constructor.
 
     Raises:
-        TypeError: the constructor has an option without a type, or takes `**kwargs`.
+        TypeError: the constructor takes `**kwargs`, or has an option that is not keyword-only or without a usable type.
     """
     init = target.__init__  # type: ignore[misc] # only the signature is read
-    fields = {} if init is object.__init__ else _fields(init, inspect.getdoc(target) or "")
-    return create_model(target.__name__, __base__=Options, __module__=target.__module__, **fields)
+    if init is object.__init__:
+        return create_model(target.__name__, __base__=Options, __module__=target.__module__)
+    for name, parameter in inspect.signature(init).parameters.items():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty:
+            raise TypeError(f"option {name!r} of {target.__qualname__}.__init__ needs a `*` before it: keyword-only")
+    return _model(target.__name__, init, inspect.getdoc(target) or "")
 
 
 def arguments_model(function: Callable[..., Any]) -> type[Options]:
     """Derive the pydantic model of a function's keyword-only arguments.
 
     Raises:
-        TypeError: one has no type, or the function takes `**kwargs`.
+        TypeError: the function takes `**kwargs`, or an argument has no usable type.
     """
-    return create_model(function.__name__, __base__=Options, __module__=function.__module__, **_fields(function))
+    return _model(function.__name__, function)
 
 
-def _fields(function: Callable[..., Any], docstring: str = "") -> dict[str, Any]:
+def _model(title: str, function: Callable[..., Any], docstring: str = "") -> type[Options]:
     """The keyword-only arguments of a function: type, default and description."""
-    hints = get_type_hints(function, include_extras=True)
     described = argument_docs(docstring) | argument_docs(inspect.getdoc(function) or "")
+    what, unwrapped = function.__qualname__, inspect.unwrap(function)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            raise TypeError(f"{function.__qualname__} takes **{name}; options are named one by one")
+            raise TypeError(f"{what} takes **{name}; options are named one by one")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
-        if name not in hints:
-            raise TypeError(f"option {name!r} of {function.__qualname__} has no type")
+        if name not in unwrapped.__annotations__:
+            raise TypeError(f"option {name!r} of {what} has no type")
+        # One at a time: the types of positional arguments may be imported for type checkers only.
+        alone = SimpleNamespace(__annotations__={name: unwrapped.__annotations__[name]})
+        try:
+            hint = get_type_hints(alone, globalns=unwrapped.__globals__, include_extras=True)[name]
+        except NameError as error:
+            raise TypeError(f"the type of option {name!r} of {what} is not imported at run time: {error}") from error
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints[name], Field(default, description=described.get(name)))
-    return fields
+        fields[name] = (hint, Field(default, description=described.get(name)))
+    try:
+        return create_model(title, __base__=Options, __module__=function.__module__, **fields)
+    except (PydanticUserError, NameError) as error:  # a type that YAML cannot hold, a name with an underscore
+        raise TypeError(f"{what}: {str(error).splitlines()[0]}") from error
 
 
 _ARGUMENT = re.compile(r"^(\w+)\s*(?:\(.*?\))?:\s*(.*)$")

@@ -6,20 +6,22 @@ All problems of a recipe are collected and told at once, each with its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from fusionkit.errors import Position, Problem, RecipeError, RequestError, suggestion
-from fusionkit.explain import explain
+from fusionkit.explain import explain, shown
 from fusionkit.merge import apply_override, merge
 from fusionkit.options import Options, options_model
 from fusionkit.registry import Registry, load_registry
 from fusionkit.sections import Data, RecipeKeys, Train
-from fusionkit.yamlfile import KeyPath, Located, load_yaml_file
+from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
 
 PARTS = ("encoder", "fusion", "head", "branches")
 
@@ -89,7 +91,7 @@ class Recipe:
 
     def error(self, path: Sequence[str | int], message: str) -> RecipeError:
         """An error that names the place of these keys in the recipe."""
-        return RecipeError([Problem(self.located.position(tuple(path)), ".".join(map(str, path)), message)])
+        return RecipeError([Problem(self.located.position(tuple(path)), dotted(tuple(path)), message)])
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain data with every default filled in; itself a recipe."""
@@ -121,69 +123,107 @@ def load_recipe(
     """Load and validate a recipe.
 
     Args:
-        recipe: a file, or the same as plain data.
+        recipe: a file, or the same as plain data, whose `base` is relative to the current folder.
         overrides: `key=value` with dotted keys and values in YAML, applied in order.
         registry: where components are looked up; default: all installed plugins.
 
     Raises:
         RecipeError: with every problem found.
     """
+    registry = registry or load_registry()
+    losses = frozenset(registry.names("loss"))
     if isinstance(recipe, Mapping):
-        text = json.dumps(recipe)
-        located, sources, default_name = Located(json.loads(text)), {"recipe": text}, "recipe"
+        text = _as_json(recipe)
+        located, sources = _inherit(Located(json.loads(text)), {"recipe": text}, Path(), (), losses)
+        default_name = "recipe"
     else:
-        located, sources = _with_base(Path(recipe), ())
-        default_name = Path(recipe).stem
+        path = Path(recipe)
+        located, sources = _read(path, (), None, losses)
+        default_name = re.sub(r"[^\w.-]+", "-", path.stem)
+    wrong = []
     for override in overrides:
-        apply_override(located, override)
-    loaded = _validate(located, registry or load_registry(), default_name)
+        try:
+            located = apply_override(located, override, losses)
+        except RecipeError as error:
+            wrong += error.problems
+    if wrong:
+        raise RecipeError(wrong)
+    loaded = _validate(located, registry, default_name)
     loaded.sources, loaded.overrides = sources, tuple(overrides)
     return loaded
 
 
-def _with_base(path: Path, children: tuple[Path, ...], named_at: Position | None = None) -> tuple[Located, dict]:
-    """The file merged over the chain of its bases, and the texts of all."""
-    where = named_at or Position(str(path))
+def _as_json(recipe: Mapping[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, PathLike):
+            return str(value)
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise TypeError(f"a recipe holds text, numbers, lists and mappings, not {value!r}")
+
+    try:
+        return json.dumps(dict(recipe), default=plain)
+    except (TypeError, ValueError) as error:  # a key that is no text, or something that contains itself
+        raise RecipeError([Problem(Position("recipe"), "", str(error))]) from None
+
+
+def _read(
+    path: Path, children: tuple[Path, ...], named_at: Position | None, losses: Set[str]
+) -> tuple[Located, dict[str, str]]:
+    """A file laid over its chain of bases, and the texts of all; `children` are the files that led here."""
+
+    def refuse(message: str) -> RecipeError:
+        if named_at is None:
+            return RecipeError([Problem(Position(str(path)), "", message)])
+        return RecipeError([Problem(named_at, "base", f"{path} {message}")])
+
     if path.resolve() in children:
-        raise RecipeError([Problem(where, "base", f"a circle: {path} inherits from itself")])
-    if not path.is_file():
-        raise RecipeError([Problem(where, "base" if children else "", f"there is no recipe {path}")])
-    own = load_yaml_file(path)
-    sources = {str(path): path.read_text(encoding="utf-8")}
+        circle = " -> ".join(file.name for file in (*children[children.index(path.resolve()) :], path))
+        raise refuse(f"inherits from itself: {circle}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise refuse("is no text in UTF-8") from None
+    except FileNotFoundError:
+        raise refuse("does not exist") from None
+    except IsADirectoryError:
+        raise refuse("is a folder; name a recipe in it") from None
+    except OSError as error:
+        raise refuse(f"cannot be read: {error.strerror}") from None
+    own = load_yaml(text, str(path))
     if not isinstance(own.data, dict):
-        raise RecipeError([Problem(Position(str(path), 1, 1), "", "a recipe is a mapping of keys to values")])
+        what = "the file is empty; a recipe" if own.data is None else "a recipe"
+        raise RecipeError([Problem(Position(str(path), 1, 1), "", f"{what} is a mapping of keys to values")])
+    return _inherit(own, {str(path): text}, path.parent, (*children, path.resolve()), losses)
+
+
+def _inherit(
+    own: Located, sources: dict[str, str], folder: Path, children: tuple[Path, ...], losses: Set[str]
+) -> tuple[Located, dict[str, str]]:
+    """A recipe laid over its base, if it names one."""
     base = own.data.pop("base", None)
     if base is None:
         return own, sources
     position = own.position(("base",))
     if not isinstance(base, str):
-        raise RecipeError([Problem(position, "base", "one recipe is named here, as text")])
-    parent, parent_sources = _with_base(path.parent / base, (*children, path.resolve()), position)
+        raise RecipeError([Problem(position, "base", "name one recipe here, as text")])
+    parent, above = _read(folder / base, children, position, losses)
     parent.data.pop("name", None)
-    return merge(parent, own), sources | parent_sources
+    return merge(parent, own, losses), sources | above
 
 
 def _validate(located: Located, registry: Registry, default_name: str) -> Recipe:
-    if not isinstance(located.data, dict):
-        raise RecipeError([Problem(located.position(()), "", "a recipe is a mapping of keys to values")])
     check = _Check(located, registry)
-    core, chosen = dict(located.data), {}
-    if isinstance(core.get("data"), dict):
-        data = core["data"]
-        own = {key: value for key, value in data.items() if key in Data.model_fields}
-        options = {key: value for key, value in data.items() if key not in Data.model_fields}
-        core["data"] = own
-        if isinstance(own.get("source"), str):
-            at = ("data", "source")
-            chosen["dataset"] = check.component("dataset", own["source"], options, ("data",), at, Data.model_fields)
-    modalities = core.get("modalities")
-    encoders = {}
-    for name, value in modalities.items() if isinstance(modalities, dict) else ():
-        site, encoder = ("modalities", name, "encoder"), value.get("encoder") if isinstance(value, dict) else value
-        if encoder is not None:
-            encoders[name] = check.named("encoder", encoder, site if isinstance(value, dict) else site[:2])
+    core = dict(located.data)
+    data, dataset = core.get("data"), None
+    if isinstance(data, dict):
+        core["data"] = {key: value for key, value in data.items() if key in Data.model_fields}
+        if isinstance(source := data.get("source"), str):
+            options = {key: value for key, value in data.items() if key not in Data.model_fields}
+            dataset = check.component("dataset", source, options, ("data",), ("data", "source"), Data.model_fields)
+    encoders = {name: encoder for name, encoder in check.encoders(core.get("modalities")) if encoder}
     fusion = check.named("fusion", core["fusion"], ("fusion",)) if "fusion" in core else None
-    losses = [LossTerm(loss, weight) for loss, weight in check.losses(core.get("loss", "cross_entropy")) if loss]
+    losses = list(check.losses(core["loss"] if "loss" in core else RecipeKeys.model_fields["loss"].default))
     augment = core.get("augment")
     augmentations = [
         check.named("augmentation", value, ("augment", i))
@@ -191,27 +231,23 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
     ]
     keys = check.model(RecipeKeys, core, ())
     if keys is not None:
-        known = {*PARTS, *(f"encoder.{name}" for name in keys.modalities)}
-        for part in keys.train.lr_scale:
-            if part not in known:
-                check.problem(("train", "lr_scale", part), f"no such part{suggestion(part, known)}")
-        if keys.data.folds and not (keys.data.split and keys.data.split.column):
-            check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
+        check.core(keys)
     if check.problems or keys is None:
         raise RecipeError(check.problems)
-    assert isinstance(fusion, Chosen)  # noqa: S101 - no problems, so every component was found
+    assert dataset  # noqa: S101 - no problems, so every component was found
+    assert fusion  # noqa: S101
     return Recipe(
         name=keys.name or default_name,
         task=keys.task,
         seed=keys.seed,
         data=keys.data,
-        dataset=chosen["dataset"],
+        dataset=dataset,
         modalities={
-            name: Modality(encoders[name], keys.normalize, tuple(keys.shape) if keys.shape else None)
-            for name, keys in keys.modalities.items()
+            name: Modality(encoders[name], modality.normalize, tuple(modality.shape) if modality.shape else None)
+            for name, modality in keys.modalities.items()
         },
         fusion=fusion,
-        losses=losses,
+        losses=[LossTerm(loss, weight) for loss, weight in losses if loss],
         augment=[augmentation for augmentation in augmentations if augmentation],
         train=keys.train,
         baselines=keys.baselines,
@@ -224,12 +260,15 @@ class _Check:
 
     def __init__(self, located: Located, registry: Registry):
         self.located, self.registry = located, registry
-        self.problems: list[Problem] = []
+        self.problems = list(located.problems)
 
     def problem(self, path: KeyPath, message: str) -> None:
-        self.problems.append(Problem(self.located.position(path), ".".join(map(str, path)), message))
+        position, key = self.located.position(path), dotted(path)
+        # A value that YAML could not read is None here; what follows from that is no news.
+        if all((problem.position, problem.key) != (position, key) for problem in self.located.problems):
+            self.problems.append(Problem(position, key, message))
 
-    def model(self, model: type[BaseModel], data: Any, path: KeyPath, other_keys: Any = ()) -> Any:
+    def model(self, model: type[BaseModel], data: Any, path: KeyPath, other_keys: Iterable[str] = ()) -> Any:
         """Validate as JSON, so that lists may become tuples and text paths, while text never becomes a number."""
         try:
             return model.model_validate_json(json.dumps(data))
@@ -239,53 +278,85 @@ class _Check:
             return None
 
     def component(
-        self, kind: str, name: str, options: dict, path: KeyPath, name_path: KeyPath, other_keys: Any = ()
+        self, kind: str, name: str, options: dict, path: KeyPath, name_path: KeyPath, reserved: Iterable[str]
     ) -> Chosen | None:
+        """The component `name` with its options; `reserved` are the keys beside them that are the core's."""
         try:
             target = self.registry.resolve(kind, name)
             model = options_model(target)
-        except (RequestError, TypeError) as error:
+            if taken := model.model_fields.keys() & {"name", *reserved}:
+                raise TypeError(f"its option {min(taken)!r} has the name of a key of the core")
+        except RequestError as error:
             self.problem(name_path, str(error))
             return None
-        validated = self.model(model, options, path, other_keys)
+        except TypeError as error:
+            self.problem(
+                name_path, f"{kind} {name!r} of {self.registry.get(kind, name).plugin.owner} is broken: {error}"
+            )
+            return None
+        validated = self.model(model, options, path, reserved)
         return None if validated is None else Chosen(kind, name, target, validated, path)
 
-    def named(self, kind: str, value: Any, path: KeyPath, other_keys: Any = ("name",)) -> Chosen | None:
+    def named(self, kind: str, value: Any, path: KeyPath, reserved: Iterable[str] = ("name",)) -> Chosen | None:
         """A component given as a name, or as a mapping with `name` and options."""
         if isinstance(value, str):
-            return self.component(kind, value, {}, path, path)
+            return self.component(kind, value, {}, path, path, reserved)
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            names = ", ".join(self.registry.names(kind))
-            self.problem(path, f"name the {kind} here, as text or as a mapping with `name`; there are {names}")
+            names = ", ".join(self.registry.names(kind)) or "none installed"
+            self.problem(path, f"name the {kind} here, as text or under `name` beside its options; there are: {names}")
             return None
         options = {key: option for key, option in value.items() if key != "name"}
-        return self.component(kind, value["name"], options, path, (*path, "name"), other_keys)
+        return self.component(kind, value["name"], options, path, (*path, "name"), reserved)
+
+    def encoders(self, modalities: Any) -> Iterator[tuple[str, Chosen | None]]:
+        for name, value in modalities.items() if isinstance(modalities, dict) else ():
+            path = ("modalities", name)
+            if isinstance(value, str):
+                yield name, self.named("encoder", value, path)
+            elif isinstance(value, dict) and "encoder" in value:
+                yield name, self.named("encoder", value["encoder"], (*path, "encoder"))
 
     def losses(self, value: Any) -> Iterator[tuple[Chosen | None, float]]:
-        """The three forms of `loss`: a name, a mapping from names to weights, a list of mappings."""
-        terms: list[tuple[KeyPath, Any]]
+        """The three forms of `loss`: a name or mapping with `name`, a mapping from names to weights, a list."""
+        terms: list[tuple[KeyPath, Any, str | None]] = [(("loss",), value, None)]
         if isinstance(value, dict) and "name" not in value:
-            terms = [
-                (("loss", name), {"name": name, **(given if isinstance(given, dict) else {"weight": given})})
-                for name, given in value.items()
-            ]
+            terms = [(("loss", name), item, str(name)) for name, item in value.items()]
         elif isinstance(value, list):
-            terms = [(("loss", i), item) for i, item in enumerate(value)]
-        else:
-            terms = [(("loss",), value)]
+            terms = [(("loss", i), item, None) for i, item in enumerate(value)]
         if not terms:
             self.problem(("loss",), "at least one loss is needed")
         seen: set[str] = set()
-        for path, item in terms:
-            weight: Any = 1.0
+        for path, item, name in terms:
             if isinstance(item, dict):
-                weight = item.get("weight", 1.0)
-                item = {key: option for key, option in item.items() if key != "weight"}
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-                self.problem((*path, "weight"), f"a weight is a number of 0 or more, not {weight!r}")
-                continue
-            chosen = self.named("loss", item, path, ("name", "weight"))
+                options = {key: option for key, option in item.items() if key != "weight"}
+                weight = self.weight(item.get("weight", 1.0), (*path, "weight"))
+            else:
+                options, weight = (item, 1.0) if name is None else ({}, self.weight(item, path))
+            if name is None:
+                chosen = self.named("loss", options, path, ("name", "weight"))
+            else:
+                chosen = self.component("loss", name, options, path, path, ("weight",))
             if chosen and chosen.name in seen:
-                self.problem(path, f"{chosen.name} is given twice")
-            seen.add(chosen.name if chosen else "")
-            yield chosen, float(weight)
+                self.problem(path, f"{chosen.name} is given twice; a loss is one term")
+            elif chosen:
+                seen.add(chosen.name)
+            yield chosen, weight
+
+    def weight(self, value: Any, path: KeyPath) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            self.problem(path, f"a weight is a number of 0 or more{shown(value)}")
+            return 0.0
+        return float(value)
+
+    def core(self, keys: RecipeKeys) -> None:
+        """What the types of the core's keys do not tell."""
+        from torch import nn  # here, so that this module can be read without it
+
+        for name in keys.modalities:
+            if hasattr(nn.ModuleDict(), name):
+                self.problem(("modalities", name), "torch keeps this name for itself; call the modality otherwise")
+        known = {*PARTS, *(f"encoder.{name}" for name in keys.modalities)}
+        for part in keys.train.lr_scale.keys() - known:
+            self.problem(("train", "lr_scale", part), f"no such part{suggestion(part, known)}")
+        if keys.data.folds and not (keys.data.split and keys.data.split.column):
+            self.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from inspect import getmodule, isroutine
+from inspect import isroutine
+from textwrap import shorten
 from typing import Any, Literal
 
 import pluggy
@@ -47,7 +48,7 @@ class Plugin:
 
     def fail(self, error: BaseException) -> None:
         self.status = "broken"
-        self.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.reason = shorten(f"{type(error).__name__}: {error}", 300)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -113,18 +114,22 @@ class Registry:
         what = f"{kind} {name!r} of {entry.plugin.owner}"
         module, _, attribute = component.target.partition(":")
         try:
-            target = getattr(import_module(module), attribute)
-        except ImportError as error:
-            missing_itself = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or "\0")
-            if component.extra and not missing_itself:
+            imported = import_module(module)
+        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+            told = shorten(f"{type(error).__name__}: {error}", 300)
+            gone = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+            if component.extra and isinstance(error, ImportError) and not f"{module}.".startswith(f"{gone}."):
                 remedy = f"pip install '{component.extra}'"
-                raise RequestError(f"{what} needs more than is installed ({error}); {remedy}") from error
-            raise RequestError(f"{what} cannot be imported: {error}") from error
-        except AttributeError as error:
-            raise RequestError(f"{what} cannot be imported: {module} has no {attribute!r}") from error
+                raise RequestError(f"{what} needs more than is installed ({told}); {remedy}") from error
+            raise RequestError(f"{what} cannot be imported: {told}") from error
+        if not hasattr(imported, attribute):
+            raise RequestError(f"{what} is broken: {module} has no {attribute!r}")
+        target = getattr(imported, attribute)
         base = getattr(import_module("fusionkit.contract"), kind.capitalize(), object)
         if not (isinstance(target, type) and issubclass(target, base)):
             raise RequestError(f"{what} is broken: {component.target} is no subclass of fusionkit.{base.__name__}")
+        if lacking := sorted(getattr(target, "__abstractmethods__", ())):
+            raise RequestError(f"{what} is broken: {component.target} does not implement {', '.join(lacking)}")
         return target
 
 
@@ -149,17 +154,18 @@ def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -
     """Load these entry points; `disabled` names entry points or distributions that are not to be imported."""
     registry, skip = Registry(), frozenset(disabled)
     found: list[tuple[Component, Plugin]] = []
-    for point in sorted(points, key=lambda p: (p.dist.name if p.dist else "", p.name)):
-        owner, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
-        plugin = Plugin(point.name, owner, version)
+    for plugin, point in sorted(((_plugin(point), point) for point in points), key=lambda p: (p[0].owner, p[0].name)):
         registry.plugins.append(plugin)
-        if skip & {point.name, owner, f"{owner}:{point.name}"}:
+        if skip & {plugin.name, plugin.owner, f"{plugin.owner}:{plugin.name}"}:
             plugin.status, plugin.reason = "disabled", f"named in {DISABLE_VARIABLE}"
             continue
         try:
-            found += [(component, plugin) for component in _register(registry.manager, plugin, point.load())]
+            components = _components(point.load())
+            registry.manager.register(point.load(), f"{plugin.owner}:{plugin.name}")
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
             plugin.fail(error)
+        else:
+            found += [(component, plugin) for component in components]
     owners: dict[tuple[str, str], list[Plugin]] = defaultdict(list)
     for component, plugin in found:
         owners[component.kind, component.name].append(plugin)
@@ -167,28 +173,36 @@ def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -
     return registry
 
 
-def _register(manager: pluggy.PluginManager, plugin: Plugin, module: Any) -> Sequence[Component]:
-    """Register one plugin with pluggy and return its components, all or none."""
+def _plugin(point: EntryPoint) -> Plugin:
+    # An interrupted installation may leave a distribution without its metadata.
+    told = point.dist.metadata.json if point.dist else {}
+    return Plugin(point.name, str(told.get("name", "?")), str(told.get("version", "?")))
+
+
+def _components(module: Any) -> list[Component]:
+    """The records of a plugin that is found to be right.
+
+    Raises:
+        TypeError: a hook is misspelt, not marked or missing, or yields something else than records.
+    """
     hooks = [name for name in vars(Hooks) if not name.startswith("_")]
-    for name in dir(module):
-        attribute = getattr(module, name)
-        if not isroutine(attribute) or getmodule(attribute) is pluggy:
-            continue
-        marked = hasattr(attribute, f"{ENTRY_POINT_GROUP}_impl")
-        if marked and name not in hooks:
+    routines = {name: found for name in dir(module) if isroutine(found := getattr(module, name))}
+    marked = {name for name, found in routines.items() if hasattr(found, f"{ENTRY_POINT_GROUP}_impl")}
+    for name in sorted(marked.union(name for name in routines if name.startswith(f"{ENTRY_POINT_GROUP}_"))):
+        if name not in hooks:
             raise TypeError(f"{name} is no hook of fusionkit{suggestion(name, hooks)}")
-        if name in hooks and not marked:
+        if name not in marked:
             raise TypeError(f"{name} is not marked with @fusionkit.hookimpl")
-    key = f"{plugin.owner}:{plugin.name}"
-    manager.register(module, key)
-    try:
-        components: list[Component] = []
-        for implementation in manager.hook.fusionkit_components.get_hookimpls():
-            if implementation.plugin_name == key:
-                components += implementation.function()
-        if wrong := [item for item in components if not isinstance(item, Component)]:
-            raise TypeError(f"fusionkit_components yields a {type(wrong[0]).__name__}; it must yield Component records")
-    except BaseException:
-        manager.unregister(name=key)
-        raise
+    if not marked:
+        raise TypeError(f"there is no hook in it; hooks are {', '.join(hooks)}")
+    if "fusionkit_components" not in marked:
+        return []
+    components = list(module.fusionkit_components())
+    seen: set[tuple[str, str]] = set()
+    for component in components:
+        if not isinstance(component, Component):
+            raise TypeError(f"fusionkit_components must yield Component records, not {component!r}")
+        if (component.kind, component.name) in seen:
+            raise TypeError(f"fusionkit_components yields {component.kind} {component.name!r} twice")
+        seen.add((component.kind, component.name))
     return components

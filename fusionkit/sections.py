@@ -6,9 +6,11 @@ Components (fusion, losses, encoders, dataset, augmentations) describe their opt
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,6 +19,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    WithJsonSchema,
 )
 
 Scalar: TypeAlias = bool | int | float | str
@@ -25,10 +28,33 @@ HEADLINES = ("oa", "aa", "kappa", "macro_f1", "weighted_f1")
 """The headline figures of classification, in the order in which they are printed."""
 
 
-class Section(BaseModel):
-    """Strict and closed: an unknown key or a number in quotes is an error."""
+def _matches(pattern: str, rule: str) -> AfterValidator:
+    """Text of this pattern; `rule` says in words what that is."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} is not allowed here; {rule}")
+        return value
+
+    return AfterValidator(check)
+
+
+RunName = Annotated[
+    str,
+    _matches(r"[\w.-]+", "use letters, digits, `_`, `-` and `.`"),
+    WithJsonSchema({"type": "string", "pattern": r"^[\w.-]+$"}),
+]
+ModalityName = Annotated[
+    str,
+    _matches(r"[A-Za-z]\w*", "the name of a modality is a letter, then letters, digits and `_`"),
+    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z]\w*$"}),
+]
+
+
+class Section(BaseModel):
+    """Strict and closed: an unknown key, a number in quotes or an infinite one is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Split(Section):
@@ -56,7 +82,11 @@ class Split(Section):
 
 
 def _named_split(value: Any) -> Any:
-    return {"column": None, "test": None} if value == "official" else value
+    if isinstance(value, str) and value != "official":
+        raise ValueError(
+            f"there is no split {value!r}; write `official`, or a mapping such as {{column: fold, test: 0}}"
+        )
+    return {} if value == "official" else value
 
 
 class Data(Section):
@@ -64,7 +94,9 @@ class Data(Section):
 
     source: str
     """The dataset component."""
-    split: Annotated[Split, BeforeValidator(_named_split)] | None = None
+    split: (
+        Annotated[Split, BeforeValidator(_named_split, json_schema_input_type=Literal["official"] | Split)] | None
+    ) = None
     """`official`, or a mapping. Default: the official split of the dataset."""
     folds: Literal["all"] | None = None
     """`all`: every value of `split.column` is test once, and the predictions are pooled into one result."""
@@ -83,7 +115,7 @@ def _encoder_alone(value: Any) -> Any:
 
 
 class ModalityKeys(Section):
-    """One modality: its encoder and how its values are scaled."""
+    """One modality: its encoder and how its values are scaled. The name of an encoder alone is as good."""
 
     encoder: Any
     """The encoder component: its name, or a mapping with `name` and its options."""
@@ -140,16 +172,14 @@ def _number_as_text(value: Any) -> Any:
 class RecipeKeys(Section):
     """A whole recipe."""
 
-    name: str | None = Field(None, pattern=r"^[\w.-]+$")
+    name: RunName | None = None
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
     task: Literal["classification"] = "classification"
     seed: NonNegativeInt = 0
     data: Data
-    modalities: dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")], Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]
-    ] = Field(min_length=1)
+    modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
     """Which modalities of the dataset are used, each with its encoder."""
     fusion: Any
     """The fusion component: its name, or a mapping with `name` and its options."""
@@ -160,3 +190,11 @@ class RecipeKeys(Section):
     train: Annotated[Train, BeforeValidator(_number_as_text)] = Field(default_factory=lambda: Train())
     baselines: bool = False
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
+
+
+_SECTIONS: dict[str, type[Section]] = {"data.split": Split, "data": Data, "train": Train, "the top level": RecipeKeys}
+
+
+def home(key: str) -> str | None:
+    """The section of the core to which a key belongs; the highest where several have it."""
+    return next((name for name, model in reversed(_SECTIONS.items()) if key in model.model_fields), None)

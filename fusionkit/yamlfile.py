@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
@@ -35,7 +34,7 @@ for _tag, _pattern, _first in [
     )
 
 
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float")}
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "map", "seq")}
 _MOST_VALUES = 100_000
 """A recipe has dozens of values; nested aliases can make billions out of ten lines."""
 
@@ -50,10 +49,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)  # YAML 1.1 would rea
 
 @dataclass
 class Located:
-    """Plain data and the position of every key path in it; `()` is the whole."""
+    """Plain data with the position of every key path in it; `()` is the whole.
+
+    Args:
+        data: the data.
+        positions: where they stand; of a mapping's value, where its key stands.
+        problems: what is wrong although the file could be read: duplicate keys, forbidden tags.
+    """
 
     data: Any
     positions: dict[KeyPath, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
     def position(self, path: KeyPath) -> Position:
         """Where `path` stands, or the nearest key above it."""
@@ -62,104 +68,129 @@ class Located:
                 return found
         return Position("recipe")
 
-    def part(self, key: str | int) -> Located:
-        """The value under one key, with its positions."""
-        inner = {path[1:]: position for path, position in self.positions.items() if path[:1] == (key,)}
-        return Located(self.data[key], inner)
-
 
 def load_yaml(text: str, file: str) -> Located:
-    """Parse one YAML document.
+    """Parse one YAML document; what can be told together with later findings is in `Located.problems`.
 
     Raises:
-        RecipeError: bad syntax (tabs are named as such), or a key given twice; all duplicate keys are told at once.
+        RecipeError: it is no YAML (tabs are named as such).
     """
     try:
         loader = _Loader(text)
-        loader.name = file
         try:
             node = loader.get_single_node()
         finally:
             loader.dispose()
+        return _Reading(file).located(node)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise RecipeError([Problem(Position(file, line, column), "", _syntax_message(text, line, error))]) from None
-    except yaml.YAMLError as error:
-        raise RecipeError([Problem(Position(file, 1, 1), "", f"not readable as YAML: {error}")]) from None
-    located, problems = Located(None), []
-    if node is not None:
-        located.data = _construct(node, (), file, located.positions, problems, set())
-    if problems:
-        raise RecipeError(problems)
-    return located
+        line, column, message = _syntax(text, error)
+    except yaml.reader.ReaderError as error:
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        message = f"YAML allows no {text[error.position]!r} here"
+    except RecursionError:
+        line, column, message = 1, 1, "nested too deeply"
+    raise RecipeError([Problem(Position(file, line, column), "", message)]) from None
 
 
-def load_yaml_file(path: Path) -> Located:
-    """Read and parse a YAML file.
-
-    Raises:
-        RecipeError: it cannot be read, or as for `load_yaml`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise RecipeError([Problem(Position(str(path)), "", "not a text file in UTF-8")]) from None
-    except OSError as error:
-        raise RecipeError([Problem(Position(str(path)), "", f"cannot be read: {error.strerror}")]) from None
-    return load_yaml(text, str(path))
+_EXPLANATIONS = [
+    (r"mapping values are not allowed", "a `:` that cannot stand here; indent like the lines above, or quote the text"),
+    (r"could not find expected ':'", "this line has no `:`; write `key: value`"),
+    (r"but found '<(scalar|alias|anchor|tag)>'", "something follows the end of a value; quote the whole value"),
+    (r"expected <block end>", "the indentation agrees with none of the lines above"),
+    (r"unexpected end of stream", "the quote is not closed"),
+    (r"expected ',' or '(.)'", r"a `,` or the closing `\1` is missing"),
+    (r"found character '(.)' that cannot start", r"text cannot start with `\1`; put it in quotes"),
+    (r"undefined alias '(.*)'", r"there is no anchor &\1 above"),
+    (r"found another document", "a recipe is one document; nothing may follow this `---`"),
+]
 
 
-def _syntax_message(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
+def _syntax(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str]:
+    """Line, column and sentence for what the parser says in its own words."""
+    # An open bracket or quote is noticed far below; a key without `:` one line below.
+    begun = error.context in {"while scanning a quoted scalar", "while scanning a simple key"}
+    mark = (error.context_mark if begun else error.problem_mark) or error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     lines = text.splitlines()
-    if 0 < line <= len(lines) and re.match(r"^ *\t", lines[line - 1]):
-        return "a tab indents this line; YAML takes spaces only"
-    what = error.problem or error.context or "not readable as YAML"
-    return f"YAML syntax: {what}"
+    if line <= len(lines) and re.match(r" *\t", lines[line - 1]):
+        return line, column, "a tab indents this line; YAML takes spaces only"
+    told = error.problem or error.context or "not readable"
+    for pattern, sentence in _EXPLANATIONS:
+        if match := re.search(pattern, told):
+            opened = (
+                f" (opened in line {error.context_mark.line + 1})"
+                if error.context_mark and "closing" in sentence
+                else ""
+            )
+            return line, column, f"YAML syntax: {match.expand(sentence)}{opened}"
+    return line, column, f"YAML syntax: {told}"
 
 
-def _construct(
-    node: yaml.Node, path: KeyPath, file: str, positions: dict[KeyPath, Position], problems: list[Problem], open_: set
-) -> Any:
-    """Turn nodes into plain data; the position of a mapping's value is that of its key."""
+class _Reading:
+    """Turns nodes into plain data and writes down where each value stood."""
 
-    def here(node: yaml.Node) -> Position:
-        return Position(file, node.start_mark.line + 1, node.start_mark.column + 1)
+    def __init__(self, file: str):
+        self.file, self.loader = file, _Loader("")
+        self.positions: dict[KeyPath, Position] = {}
+        self.problems: list[Problem] = []
 
-    positions.setdefault(path, here(node))
-    key = ".".join(map(str, path))
-    if len(positions) > _MOST_VALUES:
-        raise RecipeError([Problem(here(node), key, f"more than {_MOST_VALUES} values")])
-    if id(node) in open_:
-        problems.append(Problem(here(node), key, "an alias that contains itself"))
-        return None
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node, here(node), key, problems)
-    open_ = open_ | {id(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*path, i), file, positions, problems, open_) for i, item in enumerate(node.value)]
-    mapping: dict[str | int, Any] = {}
-    first: dict[str | int, Position] = {}
-    for key_node, value_node in node.value:
-        name = _scalar(key_node, here(key_node), key, problems) if isinstance(key_node, yaml.ScalarNode) else None
-        if not isinstance(name, (str, int)) or isinstance(name, bool):
-            problems.append(Problem(here(key_node), key, "a key must be a word or a whole number"))
-            continue
-        if name in mapping:
-            where = ".".join(map(str, (*path, name)))
-            problems.append(Problem(here(key_node), where, f"given twice; first at line {first[name].line}"))
-            continue
-        first[name] = positions[(*path, name)] = here(key_node)
-        mapping[name] = _construct(value_node, (*path, name), file, positions, problems, open_)
-    return mapping
+    def located(self, node: yaml.Node | None) -> Located:
+        data = None if node is None else self.value(node, (), frozenset())
+        return Located(data, self.positions, self.problems)
+
+    def here(self, node: yaml.Node) -> Position:
+        return Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def problem(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(self.here(node), dotted(path), message))
+
+    def value(self, node: yaml.Node, path: KeyPath, above: frozenset[int]) -> Any:
+        """The data of a node; `above` are the nodes that hold it."""
+        self.positions.setdefault(path, self.here(node))
+        if len(self.positions) > _MOST_VALUES:
+            message = f"more than {_MOST_VALUES} values, counting what aliases repeat"
+            raise RecipeError([Problem(self.here(node), dotted(path), message)])
+        if node.tag not in _TAGS:
+            self.problem(node, path, f"the tag {_short(node.tag)} is not allowed")
+            return None
+        if id(node) in above:
+            self.problem(node, path, "an alias inside of what it stands for")
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, path)
+        above |= {id(node)}
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path, above)
+        return [self.value(item, (*path, i), above) for i, item in enumerate(node.value)]
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]) -> dict[str | int, Any]:
+        mapping: dict[str | int, Any] = {}
+        for key_node, value_node in node.value:
+            name: Any = self.scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
+            below = (*path, name)
+            if isinstance(name, bool) or not isinstance(name, str | int):
+                self.problem(key_node, path, "a key must be a word or a whole number")
+            elif name == "<<" and key_node.style is None:
+                self.problem(key_node, path, "the merge key `<<` is not supported; write the keys out, or use `base:`")
+            elif name in mapping:
+                self.problem(key_node, below, f"given twice, first in line {self.positions[below].line}; remove one")
+            else:
+                self.positions[below] = self.here(key_node)
+                mapping[name] = self.value(value_node, below, above)
+        return mapping
+
+    def scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError):  # for example `!!int abc`
+            self.problem(node, path, f"{node.value!r} is no {_short(node.tag).removeprefix('!!')}")
+            return None
 
 
-def _scalar(node: yaml.ScalarNode, position: Position, key: str, problems: list[Problem]) -> Any:
-    if node.tag not in _SCALARS:
-        problems.append(Problem(position, key, f"the tag {node.tag} is not allowed"))
-        return None
-    try:
-        return _Loader("").construct_object(node, deep=True)
-    except (ValueError, KeyError):  # for example `!!int abc`
-        problems.append(Problem(position, key, f"{node.value!r} is no {node.tag.rpartition(':')[2]}"))
-        return None
+def dotted(path: KeyPath) -> str:
+    """A key path as the user reads it: `train.lr_scale`, `loss.0.weight`."""
+    return ".".join(map(str, path))
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
