@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from fusionkit.contract import Dataset, Fusion, Index
-from fusionkit.errors import DataError, ShapeError, suggestion
+from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
 from fusionkit.flow import InputSpec, Task
 from fusionkit.model import Blueprint
+from fusionkit.optimization import prove_optimizer
 from fusionkit.recipe import Chosen, Recipe
 
 
@@ -27,27 +29,22 @@ def blamed_on(recipe: Recipe) -> Iterator[None]:
         raise recipe.error(("fusion",), str(error)) from error
 
 
-def recipe_inputs(recipe: Recipe, dataset: Dataset, *, trust_declared: bool = False) -> dict[str, InputSpec]:
-    """The shape of each modality of the recipe, as the dataset's headers say.
+def declared_inputs(recipe: Recipe) -> dict[str, InputSpec] | None:
+    """The shapes that the recipe itself declares; None unless it does so for every modality."""
+    shapes = {name: InputSpec(modality.shape) for name, modality in recipe.modalities.items() if modality.shape}
+    return shapes if len(shapes) == len(recipe.modalities) else None
 
-    Args:
-        recipe, dataset: as loaded and built.
-        trust_declared: where the data are not at hand, take the shapes that the recipe declares.
+
+def recipe_inputs(recipe: Recipe, dataset: Dataset) -> dict[str, InputSpec]:
+    """The shape of each modality of the recipe, as the dataset's headers say.
 
     Raises:
         DataError: the data are not there.
         RecipeError: the dataset has no such modality, or another shape than the recipe declares.
     """
-    declared = {name: modality.shape for name, modality in recipe.modalities.items()}
-    try:
-        offered = dataset.inputs()
-    except DataError:
-        shapes = {name: InputSpec(shape) for name, shape in declared.items() if shape}
-        if trust_declared and len(shapes) == len(declared):
-            return shapes
-        raise
+    offered = dataset.inputs()
     inputs = {}
-    for name, shape in declared.items():
+    for name, shape in ((name, modality.shape) for name, modality in recipe.modalities.items()):
         if name not in offered:
             raise recipe.error(
                 ("modalities", name),
@@ -64,11 +61,16 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
     """The recipe's class names, held against the classes found in the data.
 
     Raises:
-        RecipeError: they are not as many.
+        DataError: the data have a single class.
+        RecipeError: the names are not as many as the classes, or not all different.
     """
+    if len(found) < 2:
+        raise DataError(f"there are two classes or more to tell apart; the data have {', '.join(found) or 'none'}")
     given = recipe.data.class_names
     if given is None:
         return tuple(found)
+    if repeated := sorted({name for name in given if given.count(name) > 1}):
+        raise recipe.error(("data", "class_names"), f"given more than once: {', '.join(repeated)}")
     if len(given) != len(found):
         listed = ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else "")
         raise recipe.error(
@@ -111,6 +113,24 @@ def blueprint(
         branches=any(needs_branches(term.loss) for term in recipe.losses),
         seed=recipe.seed,
     )
+
+
+def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task) -> None:
+    """Make what training needs besides the model: losses, augmentations, the optimiser.
+
+    Raises:
+        RecipeError: one of them cannot be made; its line is named.
+    """
+    made: list[tuple[Sequence[str | int], Callable[[], object]]] = [
+        (("train", "optimizer"), lambda: prove_optimizer(recipe.train)),
+        *((term.loss.path, partial(term.loss.build, task)) for term in recipe.losses),
+        *((augmentation.path, partial(augmentation.build, inputs)) for augmentation in recipe.augment),
+    ]
+    for path, make in made:
+        try:
+            make()
+        except (RequestError, ValueError) as error:
+            raise recipe.error(path, str(error)) from error
 
 
 def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionkit.assembly import blamed_on, blueprint, class_names, classification_task, recipe_inputs
+from fusionkit.assembly import (
+    blamed_on,
+    blueprint,
+    class_names,
+    classification_task,
+    declared_inputs,
+    prove_training,
+    recipe_inputs,
+)
 from fusionkit.contract import Dataset
-from fusionkit.errors import DataError, FusionkitError
-from fusionkit.flow import FeatureSpec
+from fusionkit.errors import DataError
+from fusionkit.flow import FeatureSpec, InputSpec
 from fusionkit.model import Blueprint, FusionModel, meta_batch
 from fusionkit.recipe import Recipe
 
@@ -69,21 +78,11 @@ def check(recipe: Recipe) -> CheckReport:
     notes: list[str] = []
     with blamed_on(recipe):
         dataset: Dataset = recipe.dataset.build()
-        inputs = recipe_inputs(recipe, dataset, trust_declared=True)
-        names = _names(recipe, dataset, notes)
+        inputs, names = _inputs_and_classes(recipe, dataset, notes)
         task = classification_task(names)
         plan = blueprint(recipe, inputs, task)
         model, _, specs = plan.prove()
-        for term in recipe.losses:
-            try:
-                term.loss.build(task)
-            except (FusionkitError, ValueError) as error:
-                raise recipe.error(term.loss.path, str(error)) from error
-        for augmentation in recipe.augment:
-            try:
-                augmentation.build(inputs)
-            except (FusionkitError, ValueError) as error:
-                raise recipe.error(augmentation.path, str(error)) from error
+        prove_training(recipe, inputs, task)
     return CheckReport(_rows(recipe, plan, model, specs), notes)
 
 
@@ -93,18 +92,21 @@ def cost(plan: Blueprint) -> Cost:
     return Cost(_parameters(model), _multiply_adds(model.eval(), meta_batch(plan.inputs, 1)))
 
 
-def _names(recipe: Recipe, dataset: Dataset, notes: list[str]) -> tuple[str, ...]:
-    """Class names from the dataset's headers, the recipe, or the labels; whichever comes first."""
+def _inputs_and_classes(
+    recipe: Recipe, dataset: Dataset, notes: list[str]
+) -> tuple[dict[str, InputSpec], tuple[str, ...]]:
+    """Shapes from headers and class names from labels; where the data are not at hand, as the recipe declares them."""
     try:
-        found = dataset.class_names()
-        if found is None and recipe.data.class_names is None:
-            found = dataset.index().class_names
+        inputs = recipe_inputs(recipe, dataset)
+        found = dataset.class_names() or dataset.index().class_names
     except DataError as error:
-        if recipe.data.class_names is None:
+        missing = error.path is not None and not Path(str(error.path)).exists()
+        declared, found = declared_inputs(recipe), dataset.class_names() or tuple(recipe.data.class_names or ())
+        if not missing or declared is None or not found:
             raise
-        found = None
+        inputs = declared
         notes.append(f"the data are not at hand ({error}); shapes and classes are taken as the recipe declares them")
-    return class_names(recipe, found if found is not None else recipe.data.class_names or ())
+    return inputs, class_names(recipe, found)
 
 
 def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, FeatureSpec]) -> list[CheckRow]:
@@ -119,17 +121,20 @@ def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, 
         shape = " x ".join(map(str, value.shape[1:]))
         component = recipe.modalities[name].encoder.name
         rows.append(CheckRow(name, component, shape, features, spec.tokens, _parameters(encoder, counted), adds))
-    width, classes = model.head.in_features, model.head.out_features
-    heads = {"head": model.head, **{f"branch {name}": branch for name, branch in model.branches.items()}}
-    linear = {name: head.in_features * head.out_features for name, head in heads.items()}
+    branches = cast("dict[str, nn.Linear]", dict(model.branches.items()))
+    heads = {"head": model.head, **{f"branch {name}": branch for name, branch in branches.items()}}
+    fusion_parameters = _parameters(model.fusion, counted)
+    linear = [_head_row(part, head, _parameters(head, counted)) for part, head in heads.items()]
     total = _multiply_adds(model, batch)
-    rest = total - sum(row.multiply_adds for row in rows) - sum(linear.values())
-    rows.append(CheckRow("fusion", recipe.fusion.name, "", str(width), None, _parameters(model.fusion, counted), rest))
-    for name, head in heads.items():
-        to = f"{classes} classes"
-        rows.append(CheckRow(name, "linear", str(head.in_features), to, None, _parameters(head, counted), linear[name]))
-    rows.append(CheckRow("total", "", "", "", None, _parameters(model), total))
-    return rows
+    rest = total - sum(row.multiply_adds for row in [*rows, *linear])
+    width = str(model.head.in_features)
+    rows.append(CheckRow("fusion", recipe.fusion.name, "", width, None, fusion_parameters, rest))
+    return [*rows, *linear, CheckRow("total", "", "", "", None, _parameters(model), total)]
+
+
+def _head_row(part: str, head: nn.Linear, parameters: int) -> CheckRow:
+    width, classes = head.in_features, head.out_features
+    return CheckRow(part, "linear", str(width), f"{classes} classes", None, parameters, width * classes)
 
 
 def _parameters(module: nn.Module, counted: set[int] | None = None) -> int:

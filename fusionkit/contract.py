@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fusionkit.errors import BadSample
+from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
@@ -121,7 +121,7 @@ class Augmentation(ABC):
     """Changes a training sample at random, before it is normalised.
 
     Args:
-        inputs: per modality, the shape of its arrays.
+        inputs: per modality, the shape of its arrays. A sample may hold fewer: a baseline reads its own modality alone.
     """
 
     def __init__(self, inputs: Mapping[str, InputSpec]):
@@ -142,7 +142,8 @@ class Index:
         class_names: one a class.
         columns: further facts of each sample that a split can go by (a fold, a plot, a site).
         split: the official split, `"train"`, `"val"`, `"test"` or `""` (unused); None where there is none.
-        groups: samples with equal values must stay on one side of every split; None where there is no such thing.
+        groups: samples with equal values stay on one side wherever the core divides them; where the division is given
+            (an official split, a column), those on both sides are counted and reported. None where there are none.
         positions: `[n, 2]` row and column of each sample's window centre, where samples are windows of one scene.
         window: height and width of that window in pixels.
         bad: what was found bad already while listing.
@@ -157,6 +158,14 @@ class Index:
     positions: np.ndarray | None = None
     window: tuple[int, int] | None = None
     bad: list[tuple[str, BadSample]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        facts = {"targets": self.targets, "split": self.split, "groups": self.groups, "positions": self.positions}
+        for name, values in (facts | {f"column {name!r}": column for name, column in self.columns.items()}).items():
+            if values is not None and len(values) != len(self.ids):
+                raise DataError(f"{len(self.ids)} samples have {len(values)} values of {name}")
+        if len(self.ids) and not -1 <= self.targets.min() <= self.targets.max() < len(self.class_names):
+            raise DataError(f"the targets do not count from 0 to {len(self.class_names) - 1}, with -1 for no label")
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -94,6 +94,8 @@ def findings(opened: Opened) -> list[str]:
             told.append(f"{where}{twins} test samples are identical to a sample of train or val")
         if partition.shared_pixels:
             told.append(f"{where}{partition.shared_pixels} test samples share pixels with a sample of train or val")
+        if partition.shared_groups:
+            told.append(f"{where}{partition.shared_groups} test samples are of a group that train or val has samples of")
         if partition.left_out:
             told.append(f"{where}{partition.left_out} samples left out to keep windows apart")
         unseen = np.setdiff1d(opened.index.targets[partition.test], opened.index.targets[partition.train])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from lightning.fabric import Fabric
 
-from fusionkit.assembly import blamed_on, classification_task
+from fusionkit.assembly import blamed_on, classification_task, prove_training
 from fusionkit.contract import Loss
 from fusionkit.errors import RequestError
 from fusionkit.finish import finish
@@ -89,10 +89,7 @@ def run(
     with blamed_on(recipe):
         task = classification_task(opened.class_names, opened.index, opened.partitions[0].train)
         planned, notes = variants(recipe, opened.inputs, task)
-        for term in recipe.losses:
-            term.loss.build(task)
-        for augmentation in recipe.augment:
-            augmentation.build(opened.inputs)
+        prove_training(recipe, opened.inputs, task)
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)

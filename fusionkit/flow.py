@@ -5,6 +5,7 @@ Letters in shapes: B batch, N tokens, D width, C channels, H height, W width, T 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -61,6 +62,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed alike, for example `batch.map(lambda tensor: tensor[rows])`."""
+
+        def each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in tensors.items()}
+
+        return Batch(each(self.inputs), each(self.present), change(self.target), change(self.index), each(self.valid))
+
+    def pin_memory(self) -> Batch:
+        """Called by a loader that feeds a GPU: copies from pinned memory run beside the computation."""
+        return self.map(Tensor.pin_memory)
+
 
 @dataclass(frozen=True)
 class Input:
@@ -109,10 +122,9 @@ class Features:
         keep = self.token_mask
         if keep is None:
             return self.tokens.mean(1)
-        weight = keep.unsqueeze(-1).to(self.tokens.dtype)
-        # `where` and not a product: what stands in an absent slot may be infinite.
+        # A fill and not a product: what stands in an absent slot may be infinite.
         total = self.tokens.masked_fill(~keep.unsqueeze(-1), 0).sum(1)
-        return total / weight.sum(1).clamp(min=1)
+        return total / keep.sum(1, keepdim=True).clamp(min=1)
 
     @property
     def token_mask(self) -> Bool[Tensor, "B N"] | None:
@@ -123,9 +135,18 @@ class Features:
         return present if self.mask is None else self.mask & present
 
     def with_tokens(self, tokens: Float[Tensor, "B N E"]) -> Features:
-        """The same cells or steps with other content. A changed number of tokens drops grid and mask."""
+        """The same cells or steps with other content. Another number of tokens is no longer the grid.
+
+        Raises:
+            ValueError: another number of tokens, and a mask that nobody has carried over to them.
+        """
         if tokens.shape[1] == self.tokens.shape[1]:
             return replace(self, tokens=tokens)
+        if self.mask is not None:
+            raise ValueError(
+                f"a stage makes {tokens.shape[1]} tokens of {self.tokens.shape[1]} and leaves their mask behind; "
+                "override Encoder.step and say which of the new ones are real"
+            )
         return Features(tokens, present=self.present)
 
     def with_map(self, map: Float[Tensor, "B E h w"]) -> Features:
@@ -133,7 +154,8 @@ class Features:
         after = Features.from_map(map, self.present)
         if self.mask is None or self.grid is None:
             return after
-        mask = F.adaptive_max_pool2d(self.mask.unflatten(1, self.grid).to(map.dtype).unsqueeze(1), after.grid)
+        height, width = map.shape[-2:]
+        mask = F.adaptive_max_pool2d(self.mask.unflatten(1, self.grid).to(map.dtype).unsqueeze(1), (height, width))
         return replace(after, mask=mask.flatten(1) > 0)
 
 
@@ -148,7 +170,7 @@ class FeatureSpec:
         dim: D.
         tokens: N.
         grid: `(H, W)` or None.
-        stages: the same after each of the encoder's stages; the last equals this one.
+        stages: the same after each of the encoder's stages; after the last one `Encoder.finish` still follows.
     """
 
     dim: int

@@ -12,35 +12,53 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from fusionkit.contract import Augmentation, Dataset, Sample
-from fusionkit.errors import BadSample
+from fusionkit.errors import BadSample, FusionkitError
 from fusionkit.flow import Batch, InputSpec
 from fusionkit.randomness import generator
 
 EVALUATION = -1
 """The epoch of samples that are not augmented."""
+_GREATEST = float(np.finfo(np.float32).max)
+_KEPT = ("bool", "uint8", "int8", "int16", "int32", "float32")
+"""The types that batches keep; all else becomes 32-bit floats, which is what a model computes with."""
 
 
 def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec]) -> Sample:
     """Read one sample, restricted to `inputs`, and hold it against its spec.
 
     Raises:
-        BadSample: it cannot be read, has another shape than promised, or holds NaN or infinity.
+        BadSample: it cannot be read, has another shape than promised, or holds what is no finite real number.
     """
     sample = dataset.read(position)
     checked: Sample = {name: sample.get(name) for name in inputs}
     for name, spec in inputs.items():
-        value = checked[name]
-        if value is None:
-            continue
-        same = value.shape[1:] == spec.shape[1:] and value.shape[0] <= spec.shape[0] if spec.ragged else None
-        if not (value.shape == spec.shape if same is None else same):
-            found = " x ".join(map(str, value.shape))
-            raise BadSample(f"{name} is {found}, not {spec}")
-        if value.size == 0:
-            raise BadSample(f"{name} is empty")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise BadSample(f"{name} holds {'NaN' if np.isnan(value).any() else 'infinity'}")
+        hold_against(name, checked[name], spec)
     return checked
+
+
+def hold_against(name: str, value: np.ndarray | None, spec: InputSpec) -> None:
+    """Compare a value with what was promised of it; None, absent, is always right.
+
+    Raises:
+        BadSample: it has another shape, is empty, or holds what is no finite real number.
+    """
+    if value is None:
+        return
+    fits = value.shape == spec.shape
+    if spec.ragged:
+        fits = value.shape[1:] == spec.shape[1:] and value.ndim > 0 and len(value) <= spec.shape[0]
+    if not fits:
+        raise BadSample(f"{name} is {' x '.join(map(str, value.shape)) or 'a single number'}, not {spec}")
+    if value.size == 0:
+        raise BadSample(f"{name} is empty")
+    if value.dtype.kind not in "biuf":
+        raise BadSample(f"{name} holds {value.dtype}, not real numbers")
+    if value.dtype.kind == "f":
+        low, high = float(value.min()), float(value.max())  # both are NaN where any value is
+        if np.isnan(low):
+            raise BadSample(f"{name} holds NaN")
+        if max(-low, high) > _GREATEST:
+            raise BadSample(f"{name} holds infinity, or a number too great for 32 bits")
 
 
 class Samples(TorchDataset[Batch]):
@@ -89,11 +107,19 @@ class Samples(TorchDataset[Batch]):
         return batch
 
     def _sample(self, epoch: int, position: int) -> Sample:
-        sample = read_checked(self.dataset, position, self.inputs)
+        try:
+            sample = read_checked(self.dataset, position, self.inputs)
+        except BadSample as bad:  # the survey has put bad samples aside: the data have changed since
+            raise FusionkitError(f"sample {position} of the dataset was good and now is not: {bad}") from bad
         if epoch != EVALUATION and self.augmentations:
             random = generator(self.seed, "augment", epoch, position)
             for augmentation in self.augmentations:
                 sample = augmentation(sample, random)
+                for name, spec in self.inputs.items():
+                    try:
+                        hold_against(name, sample[name], spec)
+                    except BadSample as bad:
+                        raise FusionkitError(f"the augmentation {type(augmentation).__name__} fails: {bad}") from bad
         return sample
 
 
@@ -101,11 +127,7 @@ def collate(values: list[np.ndarray | None], spec: InputSpec) -> tuple[torch.Ten
     """Stack values to `[B, *spec.shape]`, zero where absent; for ragged ones also the mask `[B, T]` of real steps."""
     present = [value for value in values if value is not None]
     kind = np.result_type(*[value.dtype for value in present]) if present else np.dtype(np.float32)
-    if kind in (np.float64, np.uint32, np.int64, np.uint64, np.float16):
-        kind = np.dtype(np.float32)
-    elif kind == np.uint16:  # torch computes little with it
-        kind = np.dtype(np.int32)
-    stacked = np.zeros((len(values), *spec.shape), dtype=kind)
+    stacked = np.zeros((len(values), *spec.shape), dtype=kind.name if kind.name in _KEPT else "float32")
     valid = np.zeros((len(values), spec.shape[0]), dtype=bool) if spec.ragged else None
     for row, value in enumerate(values):
         if value is None:
@@ -157,17 +179,17 @@ class Batches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(position)) for position in mine]
 
 
-def loader(samples: Samples, batches: Batches, workers: int) -> DataLoader[Batch]:
-    """A loader of whole batches."""
+def loader(samples: Samples, batches: Batches, workers: int, *, pin_memory: bool = False) -> DataLoader[Batch]:
+    """A loader of whole batches; pinned memory is for those that go on to a GPU."""
     return DataLoader(
         samples,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_as_is,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Batch:
     return batch

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from fusionkit.contract import Encoder, Fusion
-from fusionkit.errors import FusionkitError, ShapeError
+from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
 from fusionkit.randomness import seed_torch
 
@@ -91,13 +93,16 @@ class FusionModel(nn.Module):
         )
 
     def prepare(self, batch: Batch) -> dict[str, Input]:
-        """Normalise; put zero, the training mean, wherever there is no value."""
+        """Normalise; put zero, the training mean, wherever there is no value.
+
+        An absent sequence is one of zeros, all of them valid: attention over no valid step at all would be NaN.
+        """
         prepared = {}
         for name, normalize in self.normalizers.items():
             value, present, valid = normalize(batch.inputs[name]), batch.present[name], batch.valid.get(name)
             value = value.masked_fill(~_like(present, value), 0)
             if valid is not None:
-                value = value.masked_fill(~_like(valid, value), 0)
+                value, valid = value.masked_fill(~_like(valid, value), 0), valid | ~present.unsqueeze(1)
             prepared[name] = Input(value, present, valid)
         return prepared
 
@@ -112,19 +117,25 @@ def encode(encoders: nn.ModuleDict, fusion: Fusion, inputs: dict[str, Input]) ->
     Encoders of fewer stages go slower: after step s of S, an encoder of L stages has run ceil(s * L / S) of them.
     """
     features = {}
-    for name, encoder in encoders.items():
+    streams = cast("dict[str, Encoder]", dict(encoders.items()))
+    for name, encoder in streams.items():
         entered = encoder.embed(inputs[name].value, inputs[name].valid)
         features[name] = replace(entered, present=inputs[name].present)
     done = dict.fromkeys(features, 0)
-    steps = max(len(encoder.stages) for encoder in encoders.values())
+    steps = max(len(encoder.stages) for encoder in streams.values())
     for step in range(1, steps + 1):
-        for name, encoder in encoders.items():
+        for name, encoder in streams.items():
             for stage in range(done[name], ceil(step * len(encoder.stages) / steps)):
-                features[name] = encoder.step(stage, features[name])
+                features[name] = _held(encoder.step(stage, features[name]), features[name])
                 done[name] = stage + 1
         if step < steps:
             features = fusion.exchange(step - 1, features)
-    return {name: encoder.finish(features[name]) for name, encoder in encoders.items()}
+    return {name: _held(encoder.finish(features[name]), features[name]) for name, encoder in streams.items()}
+
+
+def _held(after: Features, before: Features) -> Features:
+    """An encoder that makes its features anew need not know that a modality can be absent."""
+    return replace(after, present=before.present)
 
 
 @dataclass
@@ -160,6 +171,11 @@ class Blueprint:
         Raises:
             ShapeError: something does not fit; `modality` is None where it is the fusion.
         """
+        for name in self.inputs:
+            if hasattr(nn.ModuleDict(), name):
+                raise ShapeError(
+                    f"torch keeps the name {name!r} for itself; name the modality otherwise", modality=name
+                )
         with torch.device("meta"):
             batch = meta_batch(self.inputs)
             streams = self._streams(batch)
@@ -186,24 +202,34 @@ class Blueprint:
         """Build the model for real, with initial weights that depend on the seed and each part's name alone.
 
         Args:
-            statistics: of each modality in `normalized`.
+            statistics: of each modality; those in `normalized` are used.
+
+        Raises:
+            ShapeError: something does not fit, or cannot be had: weights to begin with, for example.
         """
         proven, batch, specs = self.prove()
         encoders = nn.ModuleDict()
         for name, spec in self._streams(batch).items():
             seed_torch(self.seed, "weights", "encoder", name)
-            encoders[name] = self.encoders[name](spec)
+            with _explained(f"the encoder of {name} cannot be built", name):
+                encoders[name] = self.encoders[name](spec)
         seed_torch(self.seed, "weights", "fusion")
         fusion = self.make_fusion(specs)
         encoders = fusion.join(encoders)
         seed_torch(self.seed, "weights", "head")
-        return self._compose(encoders, fusion, proven.head.in_features, specs, statistics)
+        wanted = {name: statistics[name] for name in self.normalized}
+        return self._compose(encoders, fusion, proven.head.in_features, specs, wanted)
 
     def _streams(self, batch: Batch) -> dict[str, InputSpec]:
         """The shape that each encoder reads, after early fusion."""
         with torch.device("meta"), _explained("the inputs cannot be arranged", None):
             arranged = self.fusion.arrange({name: _meta_input(spec) for name, spec in self.inputs.items()})
-        return {name: replace(self.inputs[name], shape=tuple(i.value.shape[1:])) for name, i in arranged.items()}
+            if not arranged or not arranged.keys() <= self.inputs.keys():
+                raise ShapeError(f"it leaves {sorted(arranged)}, and there are encoders for {sorted(self.inputs)}")
+        return {
+            name: replace(self.inputs[name], shape=tuple(i.value.shape[1:]), ragged=i.valid is not None)
+            for name, i in arranged.items()
+        }
 
     def _compose(
         self,
@@ -252,19 +278,16 @@ def _meta_input(spec: InputSpec, size: int = 2) -> Input:
     return Input(torch.zeros(size, *spec.shape, device="meta"), present, valid)
 
 
-class _explained:  # noqa: N801 - reads as a statement
-    """Turns torch's own shape complaints into a ShapeError that says what was being done."""
-
-    def __init__(self, doing: str, modality: str | None):
-        self.doing, self.modality = doing, modality
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ShapeError):
-            message = str(error) if error.modality else f"{self.doing}: {error}"
-            raise ShapeError(message, modality=error.modality or self.modality) from error
-        if isinstance(error, RuntimeError | ValueError | IndexError) and not isinstance(error, FusionkitError):
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ShapeError(f"{self.doing}: {first}", modality=self.modality) from error
+@contextmanager
+def _explained(doing: str, modality: str | None) -> Iterator[None]:
+    """Turn the complaints of torch and of components into a ShapeError that says what was being done."""
+    try:
+        yield
+    except ShapeError as error:
+        message = str(error) if error.modality else f"{doing}: {error}"
+        raise ShapeError(message, modality=error.modality or modality) from error
+    except RequestError as error:  # an option that only the constructor can judge
+        raise ShapeError(str(error), modality=modality) from error
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ShapeError(f"{doing}: {lines[0]}", modality=modality) from error

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fusionkit.contract import Index
 from fusionkit.errors import DataError, suggestion
+from fusionkit.randomness import generator
 from fusionkit.sections import Scalar, Split
 
 PARTS = ("train", "val", "test")
@@ -29,6 +28,7 @@ class Partition:
         fold: which fold is test; None without folds.
         left_out: samples dropped because their window shares pixels with a window on another side.
         shared_pixels: test samples whose window shares pixels with a window of train or val.
+        shared_groups: test samples of a group (`Index.groups`) that train or val has samples of.
     """
 
     train: np.ndarray
@@ -37,14 +37,14 @@ class Partition:
     fold: str | None = None
     left_out: int = 0
     shared_pixels: int = 0
+    shared_groups: int = 0
 
     def parts(self) -> dict[str, np.ndarray]:
         return {part: getattr(self, part) for part in PARTS}
 
     def keep(self, good: np.ndarray) -> Partition:
         """The same without the samples that are not `good` (a mask over the index)."""
-        kept = {part: positions[good[positions]] for part, positions in self.parts().items()}
-        return Partition(**kept, fold=self.fold, left_out=self.left_out, shared_pixels=self.shared_pixels)
+        return replace(self, **{part: positions[good[positions]] for part, positions in self.parts().items()})
 
 
 def divide(index: Index, split: Split | None, *, folds: bool = False) -> list[Partition]:
@@ -56,17 +56,22 @@ def divide(index: Index, split: Split | None, *, folds: bool = False) -> list[Pa
         folds: every value of `split.column` is test once.
 
     Raises:
-        DataError: the division is impossible, leaves a part empty, or val and test overlap.
+        DataError: the division is impossible, leaves a part empty, or puts a sample, or a group that the recipe keeps
+            together, on two sides.
     """
     split = split or Split()
-    if len(index) == 0:
-        raise DataError("the dataset has no samples")
-    if not (index.targets >= 0).any():
-        raise DataError("the dataset has no labelled samples")
+    labelled = np.flatnonzero(index.targets >= 0)
+    if len(labelled) == 0:
+        raise DataError("the dataset has no labelled samples" if len(index) else "the dataset has no samples")
+    if split.column is None and split.train is not None:
+        raise DataError("without `column`, train is all that is neither test nor val", option=("split", "train"))
     if not folds:
         return [_divide_once(index, split, None)]
-    column = _column(index, split.column or "", "column")
-    values = [value for value in np.unique(column[index.targets >= 0]).tolist() if value != ""]
+    column = _column(index, split.column or "", "column")[labelled]
+    if blank := int(np.isin(column.astype(str), ["", "nan", "None"]).sum()):
+        message = f"{blank} labelled samples have no value in column {split.column!r}: they are of no fold"
+        raise DataError(message, option=("split", "column"))
+    values = np.unique(column).tolist()
     if len(values) < 2:
         raise DataError(f"column {split.column!r} has one value only: no folds", option=("split", "column"))
     return [_divide_once(index, split, value) for value in values]
@@ -75,58 +80,66 @@ def divide(index: Index, split: Split | None, *, folds: bool = False) -> list[Pa
 def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
     labelled = np.flatnonzero(index.targets >= 0)
     groups = _groups(index, split)
-    official = split.column is None and split.test is None
-    if official:
+    if split.column is not None:
+        train, val, test = _by_column(index, split, fold)
+    elif split.test is None:
         train, val, test = _official(index)
-    elif split.column is not None:
-        column = _column(index, split.column, "column")
-        wanted = fold if fold is not None else split.test
-        if wanted is None:
-            raise DataError("say which value of the column is test", option=("split", "test"))
-        test = _with_value(column, wanted, split.column, "test")
-        if split.train is None:
-            train = np.setdiff1d(labelled, test)
-        else:
-            train = _with_value(column, split.train, split.column, "train")
-        val = np.array([], dtype=int)
-        if split.val is not None and _fraction(split.val) is None:
-            val = _with_value(column, split.val, split.column, "val")
-            train = np.setdiff1d(train, val) if split.train is None else train
     else:
         share = _fraction(split.test)
         if share is None:
             raise DataError("without `column`, test is a fraction such as 0.2", option=("split", "test"))
-        test = _draw(share, labelled, index.targets, groups, (split.seed, 1), "test")
-        train, val = np.setdiff1d(labelled, test), np.array([], dtype=int)
-    train, val, test = (part[index.targets[part] >= 0] for part in (train, val, test))
-    left_out = 0
+        test = _draw(share, labelled, index.targets, groups, split.seed, "test")
+        train, val = np.setdiff1d(labelled, test), labelled[:0]
+    train, val, test = (np.intersect1d(part, labelled) for part in (train, val, test))
+    partition = Partition(train, val, test, None if fold is None else str(fold))
+    _refuse_overlap(index, split, partition)
     if split.blocks:
-        train, left_out = _away_from(index, train, test)
-    if len(val) == 0 and split.val is not None:
+        _clear(index, partition, "train", partition.test)
+        _clear(index, partition, "val", partition.test)
+    if len(partition.val) == 0 and split.val is not None:
         share = _fraction(split.val)
         if share is None:
             raise DataError("without `column`, val is a fraction such as 0.15", option=("split", "val"))
-        val = _draw(share, train, index.targets, groups, (split.seed, 2), "val")
-        train = np.setdiff1d(train, val)
+        partition.val = _draw(share, partition.train, index.targets, groups, split.seed, "val")
+        partition.train = np.setdiff1d(partition.train, partition.val)
     if split.blocks:
-        train, more = _away_from(index, train, val)
-        left_out += more
-    partition = Partition(*map(np.sort, (train, val, test)), None if fold is None else str(fold), left_out)
-    _refuse_overlap(partition)
-    _, partition.shared_pixels = _away_from(index, test, np.concatenate([train, val]))
+        _clear(index, partition, "train", partition.val)
+    for part, positions in partition.parts().items():
+        if len(positions) == 0:
+            where = f" in fold {partition.fold}" if partition.fold else ""
+            raise DataError(f"no sample is left for {part}{where}", option=("split", part))
+    _count_shared(index, partition)
     return partition
 
 
-def _refuse_overlap(partition: Partition) -> None:
-    for part, positions in partition.parts().items():
-        if len(positions) == 0:
-            fold = f" in fold {partition.fold}" if partition.fold else ""
-            option = ("split", part) if part != "train" else ("split",)
-            raise DataError(f"no sample is left for {part}{fold}", option=option)
-    for one, other in (("val", "test"), ("train", "test"), ("train", "val")):
-        both = np.intersect1d(getattr(partition, one), getattr(partition, other))
-        if len(both):
-            raise DataError(f"{one} and {other} overlap in {len(both)} samples", option=("split", one))
+def _clear(index: Index, partition: Partition, part: str, others: np.ndarray) -> None:
+    """Leave out the samples of a part whose windows share pixels with a window of `others`."""
+    held = getattr(partition, part)
+    shared = _shares_pixels(index, held, others)
+    setattr(partition, part, held[~shared])
+    partition.left_out += int(shared.sum())
+
+
+def _count_shared(index: Index, partition: Partition) -> None:
+    """Tell what a division that is given (an official split, a column) has on two sides."""
+    rest = np.concatenate([partition.train, partition.val])
+    partition.shared_pixels = int(_shares_pixels(index, partition.test, rest).sum())
+    if index.groups is not None:
+        groups = np.asarray(index.groups)
+        partition.shared_groups = int(np.isin(groups[partition.test], groups[rest]).sum())
+
+
+def _refuse_overlap(index: Index, split: Split, partition: Partition) -> None:
+    named = named_groups(index, split)
+    for (one, held), (other, others) in combinations(partition.parts().items(), 2):
+        if both := len(np.intersect1d(held, others)):
+            raise DataError(f"{one} and {other} overlap in {both} samples", option=("split", other))
+        if named is not None and len(shared := np.intersect1d(named[held], named[others])):
+            raise DataError(
+                f"{len(shared)} values of {split.group!r}, such as {str(shared[0])!r}, are in both {one} and {other} "
+                "as the split is given, so they cannot be kept together",
+                option=("split", "group"),
+            )
 
 
 def _official(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,20 +153,41 @@ def _official(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return train, val, test
 
 
+def _by_column(index: Index, split: Split, fold: Scalar | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the values of the column say; val is empty where it is to be drawn."""
+    name = split.column or ""
+    column = _column(index, name, "column")
+    wanted = fold if fold is not None else split.test
+    if wanted is None:
+        raise DataError("say which value of the column is test", option=("split", "test"))
+    test, val = _with_value(column, wanted, name, "test"), np.array([], dtype=int)
+    if split.val is not None and _fraction(split.val) is None:
+        val = _with_value(column, split.val, name, "val")
+    if split.train is not None:
+        return _with_value(column, split.train, name, "train"), val, test
+    return np.setdiff1d(np.arange(len(index)), np.concatenate([test, val])), val, test
+
+
 def _column(index: Index, name: str, key: str) -> np.ndarray:
     if name == "id" and name not in index.columns:
         return np.asarray(index.ids).astype(str)
     if name not in index.columns:
         known = suggestion(name, index.columns) or "; the dataset has none"
         raise DataError(f"there is no column {name!r}{known}", option=("split", key))
-    return np.asarray(index.columns[name])
+    column = np.asarray(index.columns[name])
+    return column.astype(str) if column.dtype.kind == "O" else column
 
 
 def _with_value(column: np.ndarray, wanted: Scalar | list[Scalar], name: str, part: str) -> np.ndarray:
-    found: list[np.ndarray] = []
+    """The samples that have this value, or one of these."""
+    found = []
     for value in wanted if isinstance(wanted, list) else [wanted]:
-        same = column == value if column.dtype.kind in "biuf" and not isinstance(value, str) else None
-        same = column.astype(str) == str(value) if same is None else same
+        if column.dtype.kind in "biuf" and not isinstance(value, str):
+            same = column == value
+        elif isinstance(value, bool):
+            same = np.char.lower(column.astype(str)) == str(value).lower()
+        else:
+            same = column.astype(str) == str(value)
         if not same.any():
             values = np.unique(column).astype(str)
             listed = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
@@ -190,20 +224,19 @@ def named_groups(index: Index, split: Split | None) -> np.ndarray | None:
 
 def _groups(index: Index, split: Split) -> np.ndarray | None:
     """One group number a sample: samples that share a value of any grouping are of one group."""
-    groupings: list[Sequence] = []
+    groupings: list[np.ndarray] = []
     if index.groups is not None:
         groupings.append(index.groups)
     named = named_groups(index, split)
     if named is not None:
         groupings.append(named)
     if split.blocks:
-        if index.positions is None:
+        if index.positions is None or index.window is None:
             raise DataError("blocks need windows of one scene, which this dataset has not", option=("split", "blocks"))
-        rows, columns = (index.positions // split.blocks).T
-        groupings.append(rows * (columns.max() + 1) + columns)
+        groupings.append(np.unique(index.positions // split.blocks, axis=0, return_inverse=True)[1])
     if not groupings:
         return None
-    numbers = [np.unique(np.asarray(grouping), return_inverse=True)[1] for grouping in groupings]
+    numbers = [np.unique(grouping, return_inverse=True)[1] for grouping in groupings]
     combined = numbers[0]
     for other in numbers[1:]:
         size = combined.max() + 1
@@ -213,54 +246,73 @@ def _groups(index: Index, split: Split) -> np.ndarray | None:
 
 
 def _draw(
-    share: float,
-    among: np.ndarray,
-    targets: np.ndarray,
-    groups: np.ndarray | None,
-    seed: tuple[int, int],
-    part: str,
+    share: float, among: np.ndarray, targets: np.ndarray, groups: np.ndarray | None, seed: int, part: str
 ) -> np.ndarray:
-    """A stratified share of the samples; whole groups where there are groups."""
-    alone = np.ones(len(among), dtype=bool)
-    if groups is not None:
-        _, number, count = np.unique(groups[among], return_inverse=True, return_counts=True)
-        alone = count[number] == 1
-    singles, shared = among[alone], among[~alone]
-    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    drawn = [_stratified(StratifiedKFold, share, singles, targets, singles, state)]
-    if groups is not None:
-        # Groups of one need no group-wise search, which takes half a minute for 40,000 of them.
-        drawn.append(_stratified(StratifiedGroupKFold, share, shared, targets, groups[shared], state))
-    taken = np.concatenate(drawn)
+    """A share of the samples, as nearly as can be the same of each class; whole groups where there are groups.
+
+    Not by scikit-learn's stratified folds: a class rarer than there are folds lies in the first ones, so that the same
+    rare classes would be in test whole.
+    """
+    _, number, count = np.unique(among if groups is None else groups[among], return_inverse=True, return_counts=True)
+    if len(count) < 2:
+        what = "sample" if groups is None else "group of samples"
+        raise DataError(f"there is one {what} to draw {part} from, which leaves no other", option=("split", part))
+    random = generator("split", seed, part)
+    alone = count[number] == 1
+    taken = _draw_singles(share, among[alone], targets, random)
+    taken = np.union1d(taken, _draw_groups(share, among[~alone], number[~alone], targets, random))
+    fewest = among[number == count.argmin()]
     if len(taken) == 0:
-        raise DataError(f"too few samples or groups to draw {part} from", option=("split", part))
-    return taken
+        return fewest
+    return taken if len(taken) < len(among) else np.setdiff1d(taken, fewest)
 
 
-def _stratified(
-    splitter: type, share: float, among: np.ndarray, targets: np.ndarray, groups: np.ndarray, state: int
+def _draw_singles(share: float, among: np.ndarray, targets: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Every so manieth of the samples in the order of their classes: of no class more than one off its share."""
+    wanted = round(share * len(among)) or min(1, len(among))
+    order = random.permutation(among)
+    order = order[np.argsort(targets[order], kind="stable")]
+    repeated = np.bincount(targets[order])[targets[order]] > 1
+    if repeated.sum() > wanted:  # then the only sample of a class stays where it is, with train
+        order = order[repeated]
+    return order[(np.arange(wanted) * len(order) + random.integers(len(order) or 1)) // max(1, wanted)]
+
+
+def _draw_groups(
+    share: float, among: np.ndarray, group: np.ndarray, targets: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    pieces = min(20, len(np.unique(groups)))  # shares are met to the nearest twentieth
-    if pieces < 2:
-        return among[:0]
-    labels = targets[among]
-    # Where no class has as many samples as there are pieces, there is nothing to stratify by.
-    strata = labels if np.bincount(labels).max() >= pieces else np.zeros_like(labels)
-    wanted = max(1, min(pieces - 1, round(share * pieces)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes rarer than the pieces are spread as far as they go
-        folds = splitter(pieces, shuffle=True, random_state=state).split(among, strata, groups)
-        taken = [chosen for (_, chosen), _ in zip(folds, range(wanted), strict=False)]
-    return among[np.concatenate(taken)]
+    """Whole groups, in random order; each is taken if that brings classes and total nearer to their share so far.
+
+    Of some such orders the one that ends nearest to the share: few groups need many tries, and many need none.
+    """
+    if len(among) == 0:
+        return among
+    _, group = np.unique(group, return_inverse=True)
+    classes, label = np.unique(targets[among], return_inverse=True)
+    shape = (int(group.max()) + 1, len(classes))
+    counts = np.bincount(group * shape[1] + label, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+    counts = np.column_stack([counts, counts.sum(1)])
+    weight = 1 / counts.sum(0)  # as in a chi-square, so that rare classes count too
+    weight[-1] *= len(classes)
+    best, least = np.zeros(shape[0], dtype=bool), np.inf
+    for _ in range(max(1, min(50, 20_000 // shape[0]))):
+        chosen = np.zeros(shape[0], dtype=bool)
+        above = np.zeros(counts.shape[1])  # what was taken less what should have been
+        for one in random.permutation(shape[0]).tolist():
+            above -= share * counts[one]
+            chosen[one] = weight @ (above + counts[one]) ** 2 < weight @ above**2
+            above += counts[one] * chosen[one]
+        if chosen.any() and weight @ above**2 < least:
+            best, least = chosen, float(weight @ above**2)
+    return among[best[group]]
 
 
-def _away_from(index: Index, samples: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, int]:
-    """The samples whose windows share no pixel with a window of the others, and how many did."""
+def _shares_pixels(index: Index, samples: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each of the samples, whether its window shares a pixel with a window of the others."""
     if index.positions is None or index.window is None or len(samples) == 0 or len(others) == 0:
-        return samples, 0
+        return np.zeros(len(samples), dtype=bool)
     window = np.asarray(index.window)
     # Scaled by the window, two windows share pixels exactly where both centres are less than 1 apart.
     tree = KDTree(index.positions[others] / window)
     distance, _ = tree.query(index.positions[samples] / window, p=np.inf, distance_upper_bound=1)
-    apart = ~(distance < 1 - 1e-9)
-    return samples[apart], int((~apart).sum())
+    return distance < 1 - 1e-9

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fusionkit.contract import Dataset, Index
-from fusionkit.errors import BadSample, FusionkitError
+from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
 from fusionkit.loading import read_checked
 from fusionkit.model import Statistics
@@ -74,7 +74,25 @@ class _Chunk:
     absent: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     moments: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
-    """Per (partition, modality): count, sum and sum of squares of each channel, `[3, C]`."""
+    """Per (partition, modality): count, mean and squared deviations from it of each channel, `[3, C]`."""
+
+    def add_range(self, name: str, low: float, high: float) -> None:
+        held = self.ranges.get(name, (np.inf, -np.inf))
+        self.ranges[name] = (min(held[0], low), max(held[1], high))
+
+    def add_moments(self, key: tuple[int, str], moments: np.ndarray) -> None:
+        held = self.moments.get(key)
+        self.moments[key] = moments if held is None else _merged(held, moments)
+
+    def add(self, other: _Chunk) -> None:
+        self.count += other.count
+        self.bad += other.bad
+        self.digests |= other.digests
+        self.absent += other.absent
+        for name, (low, high) in other.ranges.items():
+            self.add_range(name, low, high)
+        for key, moments in other.moments.items():
+            self.add_moments(key, moments)
 
 
 class _Reader(TorchDataset[_Chunk]):
@@ -102,22 +120,30 @@ class _Reader(TorchDataset[_Chunk]):
                 if value is None:
                     chunk.absent[name] += 1
                     continue
-                digest.update(np.ascontiguousarray(value))
-                low, high = chunk.ranges.get(name, (np.inf, -np.inf))
-                chunk.ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
-                moments = _moments(value, spec)
-                for partition in np.flatnonzero(self.train[:, position]).tolist():
-                    held = chunk.moments.get((partition, name))
-                    chunk.moments[partition, name] = moments if held is None else held + moments
+                digest.update(np.ascontiguousarray(value).data)
+                chunk.add_range(name, float(value.min()), float(value.max()))
+                if self.train[:, position].any():
+                    moments = _moments(value, spec)
+                    for partition in np.flatnonzero(self.train[:, position]).tolist():
+                        chunk.add_moments((partition, name), moments)
             chunk.digests[position] = digest.digest()
         return chunk
 
 
 def _moments(value: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Count, sum and sum of squares of each channel, `[3, C]`."""
+    """Count, mean and sum of squared deviations of each channel, `[3, C]`."""
     channels = np.moveaxis(value, spec.channel_axis, 0).reshape(spec.channels, -1).astype(np.float64)
     count = np.full(spec.channels, channels.shape[1], dtype=np.float64)
-    return np.stack([count, channels.sum(1), np.einsum("cn,cn->c", channels, channels)])
+    mean = channels.mean(1)
+    return np.stack([count, mean, np.square(channels - mean[:, None]).sum(1)])
+
+
+def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The moments of two sets together (Chan, Golub and LeVeque 1983): no small difference of large sums."""
+    count = one[0] + other[0]
+    apart = other[1] - one[1]
+    mean = one[1] + apart * other[0] / count
+    return np.stack([count, mean, one[2] + other[2] + apart**2 * one[0] * other[0] / count])
 
 
 def survey(
@@ -142,6 +168,7 @@ def survey(
 
     Raises:
         FusionkitError: too many samples are bad.
+        DataError: no train sample has one of the modalities.
     """
     used = np.unique(np.concatenate([part for p in partitions for part in p.parts().values()]))
     train = np.zeros((len(partitions), len(index)), dtype=bool)
@@ -150,38 +177,29 @@ def survey(
     chunks: DataLoader[_Chunk] = DataLoader(_Reader(dataset, inputs, used, train), batch_size=None, num_workers=workers)
     total = _Chunk(0)
     for chunk in chunks:
-        total.count += chunk.count
-        total.bad += chunk.bad
-        total.digests |= chunk.digests
-        total.absent += chunk.absent
-        for name, (low, high) in chunk.ranges.items():
-            held = total.ranges.get(name, (np.inf, -np.inf))
-            total.ranges[name] = (min(held[0], low), max(held[1], high))
-        for key, moments in chunk.moments.items():
-            total.moments[key] = total.moments.get(key, 0) + moments
+        total.add(chunk)
         if progress:
             progress(total.count, len(used))
     good = np.zeros(len(index), dtype=bool)
     good[list(total.digests)] = True
-    bad = [_bad(index, partitions, position, *rest) for position, *rest in total.bad]
-    if len(total.bad) > max_bad * len(used):
-        share = len(total.bad) / len(used)
-        examples = "\n".join(f"  {b.id}: {b.path + ': ' if b.path else ''}{b.reason}" for b in bad[:5])
-        raise FusionkitError(
-            f"{len(total.bad)} of {len(used)} samples ({share:.1%}) are bad, more than data.max_bad ({max_bad:.1%}) "
-            f"allows; mend them or raise data.max_bad. The first:\n{examples}"
-        )
+    bad = [_bad(index, partitions, *found) for found in total.bad]
+    listed = [Bad(id, "", found.path, found.line, found.reason) for id, found in index.bad]
+    # What was found while listing may be a part of a sample (a line of a file), which is then still used without it.
+    unlisted = {found.id: found for found in listed if found.id not in set(map(str, index.ids))}
+    _refuse_if_many([*bad, *unlisted.values()], len(used) + len(unlisted), max_bad)
+    for row, partition in enumerate(partitions):
+        for name in inputs:
+            if (row, name) not in total.moments:
+                where = f" of fold {partition.fold}" if partition.fold else ""
+                raise DataError(f"no good train sample{where} has the modality {name}")
     fingerprint = hashlib.blake2b(digest_size=16)
     for position in used[good[used]].tolist():
         fingerprint.update(str(index.ids[position]).encode() + total.digests[position])
         fingerprint.update(str(int(index.targets[position])).encode())
     return Survey(
         good=good,
-        bad=[Bad(id, "", b.path, b.line, b.reason) for id, b in index.bad] + bad,
-        statistics=[
-            {name: _statistics(total.moments.get((row, name)), inputs[name]) for name in inputs}
-            for row in range(len(partitions))
-        ],
+        bad=listed + bad,
+        statistics=[{name: _statistics(total.moments[row, name]) for name in inputs} for row in range(len(partitions))],
         absent={name: total.absent[name] for name in inputs},
         ranges=total.ranges,
         digests=total.digests,
@@ -194,12 +212,19 @@ def _bad(index: Index, partitions: Sequence[Partition], position: int, reason: s
     return Bad(str(index.ids[position]), "+".join(sorted(parts)) if len(partitions) == 1 else "", path, line, reason)
 
 
-def _statistics(moments: np.ndarray | None, spec: InputSpec) -> Statistics:
-    if moments is None:  # no train sample has this modality
-        return Statistics((0.0,) * spec.channels, (1.0,) * spec.channels)
-    count, total, squares = moments
-    mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
+def _refuse_if_many(bad: list[Bad], of: int, max_bad: float) -> None:
+    if len(bad) <= max_bad * of:
+        return
+    examples = "\n".join(f"  {b.id}: {b.path + ': ' if b.path else ''}{b.reason}" for b in bad[:5])
+    raise FusionkitError(
+        f"{len(bad)} of {of} samples ({len(bad) / of:.1%}) are bad, more than data.max_bad ({max_bad:.1%}) allows; "
+        f"mend them or raise data.max_bad. The first:\n{examples}"
+    )
+
+
+def _statistics(moments: np.ndarray) -> Statistics:
+    count, mean, squares = moments
+    std = np.sqrt(squares / count)
     # A constant channel leaves rounding noise here; dividing by that would blow it up.
-    variance[variance <= 1e-12 * np.maximum(mean**2, 1e-300)] = 0
-    return Statistics(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
+    std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = 0
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ from fusionkit.flow import Batch, Output
 from fusionkit.loading import Batches, Samples, loader
 from fusionkit.metrics import confusion, headline
 from fusionkit.model import FusionModel
+from fusionkit.optimization import hold_frozen, make_optimizer, rate
 from fusionkit.progress import Progress
 from fusionkit.randomness import seed_torch
-from fusionkit.sections import HEADLINES, Train
+from fusionkit.sections import Train
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
@@ -79,6 +82,10 @@ class Fit:
         names = ("history", "epoch", "step", "parts", "best_epoch", "stale", "seconds", "seen")
         return {name: getattr(self, name) for name in names}
 
+    def weighted(self, terms: Mapping[str, Any]) -> Any:
+        """The objective: the terms' weighted sum."""
+        return sum(self.losses[name][1] * term for name, term in terms.items())
+
 
 class Callback:
     """What `fusionkit_callbacks` may return; any of the methods may be left out of an object that is no subclass."""
@@ -99,15 +106,11 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.losses = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
-        self.weights = {name: weight for name, (_, weight) in losses.items()}
 
     def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """The prediction, and every term before weighting."""
         output = self.model(batch)
         return output, {name: loss(output, batch) for name, loss in self.losses.items()}
-
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
 
 @dataclass
@@ -136,7 +139,8 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     base_rates = [group["lr"] for group in optimizer.param_groups]
     wrapped, optimizer = fabric.setup(objective, optimizer)
     order = Batches(job.train, job.batch_size, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size)
-    batches = fabric.setup_dataloaders(loader(job.samples, order, job.workers), use_distributed_sampler=False)
+    batches = _batches(job.samples, order, fabric, job.workers)
+    sizes = np.diff(order.bounds()).tolist()
     held_out = in_order(job.samples, job.val, fabric, job.batch_size, job.workers)
     job.parts = job.settings.accumulate
     last, best = job.folder / "last.ckpt", job.folder / "best.ckpt"
@@ -151,24 +155,27 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     while job.epoch < job.settings.epochs and not _given_up(job):
         order.epoch = job.epoch
         wrapped.train()
-        sums, started = dict.fromkeys(job.losses, 0.0), time.perf_counter()
-        for batch in progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order)):
+        hold_frozen(job.model, job.settings.lr_scale)
+        sums, count, started = dict.fromkeys(job.losses, 0.0), 0, time.perf_counter()
+        shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
+        for batch, size in zip(shown, sizes, strict=True):
             factor = rate(job.step, steps, warmup, job.settings.schedule)
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            terms = _step(job, fabric, wrapped, optimizer, batch, progress)
+            terms = _step(job, fabric, wrapped, optimizer, batch, size, progress)
             job.step += 1
-            job.seen += len(batch) * fabric.world_size
+            count += len(batch)
             for name, value in terms.items():
                 sums[name] += value * len(batch)
             _call(callbacks, "on_step_end", job, terms)
-        count = len(job.train) / fabric.world_size
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
+        everyone = _gathered(fabric, (count, sums))
+        count = sum(held for held, _ in everyone)
+        job.seen += count
+        means = {name: sum(part[name] for _, part in everyone) / count for name in sums}
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
-        means = {name: total / count for name, total in sums.items()}
-        row |= {f"train/{name}": value for name, value in means.items()}
-        row["train/loss"] = sum(objective.weights[name] * value for name, value in means.items())
+        row |= {f"train/{name}": value for name, value in means.items()} | {"train/loss": job.weighted(means)}
         row |= _validate(job, fabric, wrapped, held_out)
         job.history.append(row)
         job.epoch += 1
@@ -186,15 +193,21 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     return wrapped
 
 
-def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, progress: Progress) -> dict[str, float]:
-    """One optimiser step. Where memory is full the batch is cut into more parts, whose gradients add up to the same."""
-    while True:
+def _step(
+    job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, size: int, progress: Progress
+) -> dict[str, float]:
+    """One optimiser step; the means of the loss terms.
+
+    Where memory is full the batch is cut into more parts, whose gradients add up to the same.
+    """
+    terms = None
+    while terms is None:
         try:
-            terms = _gradients(job, fabric, wrapped, optimizer, batch)
-            break
+            terms = _gradients(job, fabric, wrapped, optimizer, batch, size)
         except torch.OutOfMemoryError:
-            if job.parts >= len(batch) or fabric.world_size > 1:
+            if job.parts >= len(batch) // 2 or fabric.world_size > 1:
                 raise
+        if terms is None:  # and no longer in `except`, whose traceback holds on to the tensors
             job.parts *= 2
             optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
@@ -202,12 +215,18 @@ def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, 
     if job.settings.grad_clip is not None:
         # With 16-bit floats an overflow is the scaler's to handle; elsewhere it is an error.
         strict = job.settings.precision != "16"
-        fabric.clip_gradients(wrapped, optimizer, max_norm=job.settings.grad_clip, error_if_nonfinite=strict)
+        try:
+            fabric.clip_gradients(wrapped, optimizer, max_norm=job.settings.grad_clip, error_if_nonfinite=strict)
+        except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
+            raise FusionkitError(_not_finite(job, "the gradient", terms, batch)) from error
     optimizer.step()
     return terms
 
 
-def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch) -> dict[str, float]:
+def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, size: int) -> dict[str, float]:
+    """Gradients of the mean over the `size` samples of the batch in all processes, of which this one has `batch`."""
     optimizer.zero_grad(set_to_none=True)
     parts = list(cut(batch, job.parts))
     sums = dict.fromkeys(job.losses, 0.0)
@@ -215,38 +234,34 @@ def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Ba
         seed_torch(job.seed, "step", job.step, number, fabric.global_rank)
         with fabric.no_backward_sync(wrapped, enabled=number < len(parts) - 1):
             _, terms = wrapped(part)
-            total = wrapped.module.total(terms) if hasattr(wrapped, "module") else wrapped.total(terms)
+            total = job.weighted(terms)
             if not torch.isfinite(total):
-                raise FusionkitError(_not_finite(job, terms, part))
-            fabric.backward(total * (len(part) / len(batch)))
+                raise FusionkitError(
+                    _not_finite(job, "the loss", {n: float(t.detach()) for n, t in terms.items()}, part)
+                )
+            # Processes average their gradients, and one may have a sample more than another.
+            fabric.backward(total * (len(part) * fabric.world_size / size))
         for name, term in terms.items():
             sums[name] += float(term.detach()) * len(part) / len(batch)
     return sums
 
 
-def cut(batch: Batch, parts: int) -> Iterator[Batch]:
-    """Cut a batch into parts of nearly equal size."""
-    if parts == 1:
-        yield batch
-        return
-    for rows in torch.arange(len(batch)).tensor_split(min(parts, len(batch))):
-        taken: dict[str, Any] = {}
-        for item in fields(batch):
-            value = getattr(batch, item.name)
-            at = rows.to(batch.index.device)
-            taken[item.name] = {k: v[at] for k, v in value.items()} if isinstance(value, dict) else value[at]
-        yield replace(batch, **taken)
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """Cut a batch into parts of nearly equal size, none of fewer than two samples: a batch norm needs two."""
+    parts = max(1, min(parts, len(batch) // 2))
+    bounds = [number * len(batch) // parts for number in range(parts + 1)]
+    return [batch.map(itemgetter(slice(*ends))) for ends in pairwise(bounds)]
 
 
-def _not_finite(job: Fit, terms: dict[str, Tensor], batch: Batch) -> str:
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    wrong = {name: value for name, value in values.items() if not math.isfinite(value)} or values
-    listed = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+def _not_finite(job: Fit, what: str, terms: dict[str, float], batch: Batch) -> str:
+    wrong = {name: value for name, value in terms.items() if not math.isfinite(value)} or terms
+    listed = ", ".join(f"{name} is {value:g}" for name, value in wrong.items())
     ids = [str(job.ids[position]) for position in batch.index.tolist()]
+    last = job.folder / "last.ckpt"
     return (
-        f"{job.name}: the loss is no number in epoch {job.epoch + 1}, step {job.step + 1} ({listed}) for the samples "
+        f"{job.name}: {what} is no number in epoch {job.epoch + 1}, step {job.step + 1} ({listed}) for the samples "
         f"{', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}; try a lower train.lr, "
-        f"train.grad_clip, or precision 32. The last good checkpoint is in {job.folder}"
+        f"train.grad_clip, or precision 32{f'. The last good checkpoint is {last}' if last.is_file() else ''}"
     )
 
 
@@ -254,18 +269,21 @@ def _not_finite(job: Fit, terms: dict[str, Tensor], batch: Batch) -> str:
 def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray) -> Evaluation:
     """Run an objective set up by Fabric over the batches of `in_order`; `targets` are those of the whole index."""
     wrapped.eval()
-    index, chances, sums = [], [], {}
+    index, chances = [], []
+    sums: dict[str, float] = {}
     for batch in batches:
         output, terms = wrapped(batch)
+        chance = output.logits.float().softmax(1)
+        if wrong := int((~torch.isfinite(chance)).any(1).sum()):
+            raise FusionkitError(
+                f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was one in "
+                "training; try a lower train.lr, train.grad_clip, or precision 32"
+            )
         index.append(batch.index.cpu().numpy())
-        chances.append(output.logits.float().softmax(1).cpu().numpy())
+        chances.append(chance.cpu().numpy())
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
-    mine = (np.concatenate(index), np.concatenate(chances), sums)
-    everyone: list[Any] = [mine]
-    if fabric.world_size > 1:
-        everyone = [None] * fabric.world_size
-        torch.distributed.all_gather_object(everyone, mine)
+    everyone = _gathered(fabric, (np.concatenate(index), np.concatenate(chances), sums))
     index_all = np.concatenate([part[0] for part in everyone])
     unique, first = np.unique(index_all, return_index=True)
     probabilities = np.concatenate([part[1] for part in everyone])[first]
@@ -276,15 +294,28 @@ def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np
 def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size: int, workers: int) -> Any:
     """Batches for evaluation: no augmentation, each process its share."""
     order = Batches(positions, batch_size, seed=None, rank=fabric.global_rank, world=fabric.world_size)
-    return fabric.setup_dataloaders(loader(samples, order, workers), use_distributed_sampler=False)
+    return _batches(samples, order, fabric, workers)
+
+
+def _batches(samples: Samples, order: Batches, fabric: Fabric, workers: int) -> Any:
+    made = loader(samples, order, workers, pin_memory=fabric.device.type == "cuda")
+    return fabric.setup_dataloaders(made, use_distributed_sampler=False)
+
+
+def _gathered(fabric: Fabric, mine: Any) -> list[Any]:
+    """What every process has, in the same order everywhere."""
+    everyone: list[Any] = [mine]
+    if fabric.world_size > 1:
+        everyone = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everyone, mine)
+    return everyone
 
 
 def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) -> dict[str, float]:
     found = evaluate(wrapped, batches, fabric, job.samples.targets)
     counts = confusion(found.target, found.probabilities.argmax(1), found.probabilities.shape[1])
-    row = {f"val/{name}": value for name, value in found.terms.items()}
-    row["val/loss"] = sum(job.losses[name][1] * value for name, value in found.terms.items())
-    return row | {f"val/{name}": float(headline(counts)[name]) for name in HEADLINES}
+    row = {f"val/{name}": value for name, value in found.terms.items()} | {"val/loss": job.weighted(found.terms)}
+    return row | {f"val/{name}": float(value) for name, value in headline(counts).items()}
 
 
 def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) -> bool:
@@ -293,56 +324,18 @@ def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) ->
         return True
 
     def merit(row: dict[str, float]) -> tuple[float, float]:
-        loss = -row["val/loss"]
-        return (loss, loss) if select == "loss" else (row[f"val/{select}"], loss)
+        loss = -math.inf if math.isnan(row["val/loss"]) else -row["val/loss"]
+        figure = loss if select == "loss" else row[f"val/{select}"]
+        return (
+            math.inf if math.isnan(figure) else figure,
+            loss,
+        )  # kappa has no value where all is of one class, and right
 
     return merit(history[-1]) > merit(history[best_epoch - 1])
 
 
 def _given_up(job: Fit) -> bool:
     return job.settings.early_stopping is not None and job.stale >= job.settings.early_stopping
-
-
-def rate(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """The factor on the learning rate: a function of the step alone, so that a resumed run needs no more."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1 - done if schedule == "linear" else 1.0
-
-
-def make_optimizer(objective: Objective, settings: Train) -> torch.optim.Optimizer:
-    """An optimiser whose groups are the parts of the model, each with its learning rate; no decay on biases and norms.
-
-    Raises:
-        FusionkitError: every part is frozen.
-    """
-    from timm.optim import create_optimizer_v2  # imports torchvision, which is slow
-
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in objective.named_parameters():
-        scale = lr_factor(name, settings.lr_scale)
-        if scale == 0:
-            parameter.requires_grad_(False)
-        if parameter.requires_grad:
-            decay = settings.weight_decay if parameter.dim() > 1 and name.startswith("model.") else 0.0
-            groups.setdefault((scale, decay), []).append(parameter)
-    if not groups:
-        raise FusionkitError("train.lr_scale freezes every part of the model")
-    described = [
-        {"params": held, "lr": settings.lr * scale, "weight_decay": decay} for (scale, decay), held in groups.items()
-    ]
-    return create_optimizer_v2(described, opt=settings.optimizer, lr=settings.lr, momentum=settings.momentum)
-
-
-def lr_factor(parameter: str, scales: dict[str, float]) -> float:
-    """The factor of the narrowest part of `lr_scale` that a parameter of the objective belongs to."""
-    words = parameter.removeprefix("model.").split(".")
-    part = {"encoders": "encoder"}.get(words[0], words[0])
-    narrow = f"{part}.{words[1]}" if len(words) > 1 else part
-    return scales.get(narrow, scales.get(part, 1.0))
 
 
 def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
