@@ -111,9 +111,10 @@ def _print_component(entry: Entry, registry: Registry) -> None:
 
     component = entry.component
     target = registry.resolve(component.kind, component.name)
+    told = options_in_words(options_model(target))
     print(f"{component.kind} {component.name}, from {entry.plugin.owner} {entry.plugin.version}\n")
     print(_prose(inspect.getdoc(target) or component.summary))
-    for number, (name, options) in enumerate(options_in_words(options_model(target)).items()):
+    for number, (name, options) in enumerate(told.items()):
         print()
         if options:
             table((name if number else "option", "type", "default", "what"), options)

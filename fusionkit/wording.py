@@ -41,7 +41,7 @@ class _Words:
         return OptionRow(key, self.type(held), default, " ".join(held.get("description", "").split()))
 
     def type(self, held: dict[str, Any]) -> str:
-        """A type in a word or two: `integer > 0`, `list of text`, `en | zh`."""
+        """A type in a word or two: `whole number > 0`, `list of text`, `en | zh`."""
         if "$ref" in held:
             return self.type(self.schema["$defs"][held["$ref"].rpartition("/")[2]])
         if "const" in held:
@@ -53,7 +53,7 @@ class _Words:
                 return " | ".join(dict.fromkeys(map(self.type, held[several])))
         kind = held.get("type")
         if kind in ("integer", "number"):
-            return f"{kind} {_bounds(held)}".strip()
+            return f"{'whole number' if kind == 'integer' else 'number'} {_bounds(held)}".strip()
         if kind == "array":
             return self._array(held)
         if kind == "object":

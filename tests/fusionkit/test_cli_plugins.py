@@ -1,0 +1,158 @@
+"""`fusionkit plugins` and `fusionkit plugins show`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+GATE = """
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from fusionkit import Fusion
+
+
+class Knot(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    place: float
+    name: str | None = None
+
+
+class Gate(Fusion):
+    '''Gates one modality by the others.
+
+    After somebody's paper.
+
+    Args:
+        inputs: what comes in.
+        width: how wide
+            the gate is.
+        kind: which gate.
+        knots: where it bends.
+        weights: one a modality.
+    '''
+
+    def __init__(self, inputs, *, width: PositiveInt, kind: Literal["soft", "hard"] = "soft",
+                 knots: list[Knot] | None = None, weights: dict[str, float] = {}, size: tuple[int, int] = (1, 2)):
+        super().__init__(inputs)
+
+    def forward(self, features):
+        raise NotImplementedError
+"""
+
+PLUGIN = """
+from fusionkit import Component, hookimpl
+
+@hookimpl
+def fusionkit_components():
+    yield Component("fusion", "gate", "stranger.gate:Gate", "gates 门 one by the others")
+"""
+
+
+@pytest.fixture
+def stranger(packages):
+    packages.add("stranger", plugin=PLUGIN, gate=GATE)
+    return packages
+
+
+def test_a_strangers_component_stands_beside_our_own(fusionkit, stranger):
+    answer = fusionkit("plugins")
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert ["fusion", "gate", "stranger", "1.2", "gates", "门", "one", "by", "the", "others"] in lines
+    assert ["stranger", "stranger", "1.2", "ok"] in lines
+    assert any(line[:3] == ["fusion", "concat", "fusionkit-geo"] for line in lines)
+    assert answer.code == 0
+    assert answer.err == ""
+
+
+def test_lines_in_a_pipe_are_neither_wrapped_nor_coloured(fusionkit, packages):
+    summary = "word " * 60 + "end"
+    packages.add("stranger", plugin=PLUGIN.replace("gates 门 one by the others", summary))
+    answer = fusionkit("plugins")
+    assert any(line.endswith(summary) for line in answer.out.splitlines())
+    assert "\x1b" not in answer.out
+
+
+def test_json_lists_plugins_and_components(fusionkit, stranger):
+    found = json.loads(fusionkit("plugins", "--json").out)
+    assert {"name": "stranger", "owner": "stranger", "version": "1.2", "status": "ok", "reason": ""} in found["plugins"]
+    [gate] = [component for component in found["components"] if component["name"] == "gate"]
+    assert gate == {
+        "kind": "fusion",
+        "name": "gate",
+        "summary": "gates 门 one by the others",
+        "target": "stranger.gate:Gate",
+        "plugin": "stranger",
+        "owner": "stranger",
+        "status": "ok",
+    }
+
+
+def test_a_broken_plugin_is_listed_and_explained_on_request(fusionkit, packages):
+    packages.add("stranger", plugin="import a_module_that_is_nowhere")
+    quiet = fusionkit("plugins")
+    assert quiet.code == 0
+    assert "broken  ModuleNotFoundError: No module named 'a_module_that_is_nowhere'" in quiet.out
+    assert "Traceback" not in quiet.out
+    for words in (("plugins", "-v"), ("--verbose", "plugins")):
+        assert "stranger/plugin.py" in fusionkit(*words).out
+
+
+def test_a_disabled_plugin_is_listed_and_not_imported(fusionkit, packages, monkeypatch):
+    packages.add("stranger", plugin="raise SystemExit('imported')")
+    monkeypatch.setenv("FUSIONKIT_DISABLE_PLUGINS", "stranger")
+    assert "disabled  named in FUSIONKIT_DISABLE_PLUGINS" in fusionkit("plugins").out
+
+
+def test_two_plugins_with_one_name_are_a_clash(fusionkit, stranger):
+    stranger.add("rival", plugin=PLUGIN.replace("stranger.gate", "rival.gate"), gate=GATE)
+    assert fusionkit("plugins").out.count("clash") == 2
+    answer = fusionkit("plugins", "show", "gate")
+    assert answer.code == 2
+    assert "rival" in answer.err
+    assert "stranger" in answer.err
+
+
+def test_show_tells_every_option(fusionkit, stranger):
+    answer = fusionkit("plugins", "show", "gate")
+    assert answer.code == 0
+    told, _, table = answer.out.partition("option ")
+    assert told.startswith("fusion gate, from stranger 1.2\n")
+    assert "Gates one modality by the others.\n\nAfter somebody's paper." in told
+    assert "Args" not in told
+    rows = {line.split()[0]: " ".join(line.split()) for line in table.splitlines()[1:] if line}
+    assert rows == {
+        "width": "width whole number > 0 required how wide the gate is.",
+        "kind": "kind soft | hard soft which gate.",
+        "knots": "knots list of Knot | null null where it bends.",
+        "weights": "weights mapping to number {} one a modality.",
+        "size": "size [whole number, whole number] [1, 2]",
+        "Knot": "Knot type default what",
+        "place": "place number required",
+        "name": "name text | null null",
+    }
+
+
+def test_show_takes_the_kind_along(fusionkit, stranger):
+    assert fusionkit("plugins", "show", "fusion:gate").out == fusionkit("plugins", "show", "gate").out
+    assert fusionkit("plugins", "show", "loss:gate").code == 2
+
+
+def test_show_corrects_the_spelling(fusionkit):
+    answer = fusionkit("plugins", "show", "concta")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: no component is named 'concta'; did you mean 'concat'?\n"
+
+
+def test_show_says_what_to_install(fusionkit, packages):
+    component = 'Component("encoder", "words", "stranger.words:Words", "", extra="stranger[words]")'
+    packages.add(
+        "stranger",
+        plugin=PLUGIN.replace(PLUGIN[PLUGIN.index("Component(") :].strip(), component),
+        words="import nowhere",
+    )
+    answer = fusionkit("plugins", "show", "words")
+    assert answer.code == 2
+    assert "pip install 'stranger[words]'" in answer.err
