@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from torch.nn import ModuleDict
 
 from fusionkit.errors import Position, Problem, RecipeError, RequestError, suggestion
 from fusionkit.explain import explain, shown
@@ -221,7 +222,8 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
         if isinstance(source := data.get("source"), str):
             options = {key: value for key, value in data.items() if key not in Data.model_fields}
             dataset = check.component("dataset", source, options, ("data",), ("data", "source"), Data.model_fields)
-    encoders = {name: encoder for name, encoder in check.encoders(core.get("modalities")) if encoder}
+    modalities = core.get("modalities") if isinstance(core.get("modalities"), dict) else {}
+    encoders = {name: encoder for name, encoder in check.encoders(modalities) if encoder}
     fusion = check.named("fusion", core["fusion"], ("fusion",)) if "fusion" in core else None
     losses = list(check.losses(core["loss"] if "loss" in core else RecipeKeys.model_fields["loss"].default))
     augment = core.get("augment")
@@ -229,9 +231,10 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
         check.named("augmentation", value, ("augment", i))
         for i, value in enumerate(augment if isinstance(augment, list) else ())
     ]
+    check.parts(core.get("train"), modalities)
     keys = check.model(RecipeKeys, core, ())
-    if keys is not None:
-        check.core(keys)
+    if keys and keys.data.folds and not (keys.data.split and keys.data.split.column):
+        check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
     if check.problems or keys is None:
         raise RecipeError(check.problems)
     assert dataset  # noqa: S101 - no problems, so every component was found
@@ -308,9 +311,12 @@ class _Check:
         options = {key: option for key, option in value.items() if key != "name"}
         return self.component(kind, value["name"], options, path, (*path, "name"), reserved)
 
-    def encoders(self, modalities: Any) -> Iterator[tuple[str, Chosen | None]]:
-        for name, value in modalities.items() if isinstance(modalities, dict) else ():
+    def encoders(self, modalities: dict) -> Iterator[tuple[str, Chosen | None]]:
+        taken = ModuleDict()
+        for name, value in modalities.items():
             path = ("modalities", name)
+            if hasattr(taken, str(name)):
+                self.problem(path, "torch keeps this name for itself; give the modality another")
             if isinstance(value, str):
                 yield name, self.named("encoder", value, path)
             elif isinstance(value, dict) and "encoder" in value:
@@ -348,15 +354,10 @@ class _Check:
             return 0.0
         return float(value)
 
-    def core(self, keys: RecipeKeys) -> None:
-        """What the types of the core's keys do not tell."""
-        from torch import nn  # here, so that this module can be read without it
-
-        for name in keys.modalities:
-            if hasattr(nn.ModuleDict(), name):
-                self.problem(("modalities", name), "torch keeps this name for itself; call the modality otherwise")
-        known = {*PARTS, *(f"encoder.{name}" for name in keys.modalities)}
-        for part in keys.train.lr_scale.keys() - known:
-            self.problem(("train", "lr_scale", part), f"no such part{suggestion(part, known)}")
-        if keys.data.folds and not (keys.data.split and keys.data.split.column):
-            self.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
+    def parts(self, train: Any, modalities: Iterable[str]) -> None:
+        """What `train.lr_scale` names are parts of this model."""
+        scales = train.get("lr_scale") if isinstance(train, dict) else None
+        known = {*PARTS, *(f"encoder.{name}" for name in modalities)}
+        for part in scales if isinstance(scales, dict) else ():
+            if part not in known:
+                self.problem(("train", "lr_scale", part), f"no such part of the model{suggestion(str(part), known)}")

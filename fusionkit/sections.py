@@ -111,6 +111,8 @@ class Data(Section):
 
 
 def _encoder_alone(value: Any) -> Any:
+    if not isinstance(value, str | dict):
+        raise ValueError("name its encoder here, or write a mapping with `encoder`")
     return {"encoder": value} if isinstance(value, str) else value
 
 
