@@ -19,10 +19,10 @@ _KINDS = {
     "finite_number": "a finite number",
     "float_type": "a number",
     "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "int_type": "a whole number",
     "list_type": "a list",
     "model_type": "a mapping of keys to values",
-    "path_type": "a path",
     "string_type": "text",
     "tuple_type": "a list",
 }
@@ -82,10 +82,8 @@ def explain(
 
 def _unknown(path: KeyPath, model: type[BaseModel], other_keys: Iterable[str]) -> str:
     key, known = str(path[-1]), {*_fields_at(model, path[:-1]), *other_keys}
-    hint = suggestion(key, known)
-    if "did you mean" not in hint and (section := home(key)):
-        hint = f"; it belongs to {section}"
-    return f"unknown key{hint}"
+    section = home(key)
+    return "unknown key" + (f"; it belongs to {section}" if section else suggestion(key, known))
 
 
 def _sentence(message: str) -> str:

@@ -50,12 +50,12 @@ class _Merge:
         if isinstance(new, _Item):
             changed = self.over(old[new.place], new.value, (*path, new.place))
             return [*old[: new.place], changed, *old[new.place + 1 :]]
-        old, new = self.long(old, path), self.long(new, path)
+        written, old, new = new, self.long(old, path), self.long(new, path)
         if not (isinstance(old, dict) and isinstance(new, dict)):
             self.forget(path)
             self.positions[path] = self.child.position(path)
             self.positions |= {key: at for key, at in self.child.positions.items() if key[: len(path)] == path}
-            return new
+            return written
         if position := self.child.positions.get(path):
             self.positions[path] = position
         merged = self.kept(old, new, path)
@@ -81,7 +81,7 @@ class _Merge:
 
     def kept(self, old: dict, new: dict, path: KeyPath) -> dict:
         """What of `old` goes on: all of it, unless `new` chooses another component."""
-        if path == ("loss",) and "name" in old and not self.losses.isdisjoint(new):
+        if path == ("loss",) and isinstance(old.get("name"), str) and not self.losses.isdisjoint(new):
             return {old["name"]: {key: value for key, value in old.items() if key != "name"}}
         if path == ("loss",) and "name" in new and not self.losses.isdisjoint(old):
             return {}

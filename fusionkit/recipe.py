@@ -222,7 +222,7 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
         if isinstance(source := data.get("source"), str):
             options = {key: value for key, value in data.items() if key not in Data.model_fields}
             dataset = check.component("dataset", source, options, ("data",), ("data", "source"), Data.model_fields)
-    modalities = core.get("modalities") if isinstance(core.get("modalities"), dict) else {}
+    modalities: dict = core["modalities"] if isinstance(core.get("modalities"), dict) else {}
     encoders = {name: encoder for name, encoder in check.encoders(modalities) if encoder}
     fusion = check.named("fusion", core["fusion"], ("fusion",)) if "fusion" in core else None
     losses = list(check.losses(core["loss"] if "loss" in core else RecipeKeys.model_fields["loss"].default))

@@ -160,8 +160,9 @@ def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -
             plugin.status, plugin.reason = "disabled", f"named in {DISABLE_VARIABLE}"
             continue
         try:
-            components = _components(point.load())
-            registry.manager.register(point.load(), f"{plugin.owner}:{plugin.name}")
+            module = point.load()
+            components = _components(module)
+            registry.manager.register(module, f"{plugin.owner}:{plugin.name}")
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
             plugin.fail(error)
         else:
@@ -197,7 +198,8 @@ def _components(module: Any) -> list[Component]:
         raise TypeError(f"there is no hook in it; hooks are {', '.join(hooks)}")
     if "fusionkit_components" not in marked:
         return []
-    components = list(module.fusionkit_components())
+    components = module.fusionkit_components()
+    components = list(components) if isinstance(components, Iterable) else [components]
     seen: set[tuple[str, str]] = set()
     for component in components:
         if not isinstance(component, Component):

@@ -99,6 +99,7 @@ _EXPLANATIONS = [
     (r"expected <block end>", "the indentation agrees with none of the lines above"),
     (r"unexpected end of stream", "the quote is not closed"),
     (r"expected ',' or '(.)'", r"a `,` or the closing `\1` is missing"),
+    (r"found character '\\t'", "a tab stands here; use spaces"),
     (r"found character '(.)' that cannot start", r"text cannot start with `\1`; put it in quotes"),
     (r"undefined alias '(.*)'", r"there is no anchor &\1 above"),
     (r"found another document", "a recipe is one document; nothing may follow this `---`"),
