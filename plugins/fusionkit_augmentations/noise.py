@@ -16,11 +16,11 @@ class Noise(Augmentation):
     """Adds Gaussian noise, relative to the standard deviation of each channel within the sample.
 
     So it needs no unit, and bands of little contrast get little noise. Where a channel is a single number (vectors,
-    maps of one pixel), the deviation is that of all numbers of the sample. The result is float32.
+    maps of one pixel), the noise is relative to that number's size. The result is float32.
 
     Args:
         inputs: per modality, the shape of its arrays.
-        strength: standard deviation of the noise as a share of the channel's.
+        strength: standard deviation of the noise as a share of the channel's, or of the number.
         modalities: those to change; default: all that are no counts.
 
     Raises:
@@ -54,8 +54,8 @@ class Noise(Augmentation):
 
 
 def _deviation(value: np.ndarray, channel_axis: int) -> np.ndarray:
-    """Standard deviation of each channel, shaped to broadcast over `value`."""
-    axes = tuple(axis for axis in range(value.ndim) if axis != channel_axis)
+    """Standard deviation of each channel, or size of each number, shaped to broadcast over `value`."""
     if value.size == value.shape[channel_axis]:
-        axes = tuple(range(value.ndim))
+        return np.abs(value.astype(np.float32))
+    axes = tuple(axis for axis in range(value.ndim) if axis != channel_axis)
     return value.std(axis=axes, keepdims=True, dtype=np.float32)

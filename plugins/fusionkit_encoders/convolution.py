@@ -18,9 +18,12 @@ _DROPOUT: dict[int, Callable[..., nn.Module]] = {1: nn.Dropout1d, 2: nn.Dropout2
 
 
 def make_norm(norm: Norm, channels: int, axes: int) -> nn.Module:
-    """A norm over `channels` for maps of `axes` axes; group norm has up to eight groups."""
+    """A norm over `channels` for maps of `axes` axes.
+
+    A group has sixteen channels or more: on a map of one pixel, where they are all it has to go by, fewer say little.
+    """
     if norm == "group":
-        return nn.GroupNorm(math.gcd(channels, 8), channels)
+        return nn.GroupNorm(math.gcd(channels, max(channels // 16, 1)), channels)
     return _BATCH_NORM[axes](channels)
 
 

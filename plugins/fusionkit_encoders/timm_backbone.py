@@ -27,6 +27,7 @@ except RuntimeError as error:
     ) from error
 
 from timm.layers import PatchEmbed
+from timm.models import PretrainedCfg
 
 from fusionkit_encoders.timm_stages import backbone_stages
 
@@ -116,7 +117,7 @@ def backbone_arguments(model: str, channels: int, size: tuple[int, ...], drop_pa
         ShapeError: the backbone cannot take images of this size.
         RequestError: it has no stochastic depth.
     """
-    config = timm.get_pretrained_cfg(model)
+    config = timm.get_pretrained_cfg(model) or PretrainedCfg()
     own = tuple(config.input_size[1:])
     arguments: dict[str, Any] = {"in_chans": channels}
     if config.fixed_input_size and size != own:
@@ -126,7 +127,7 @@ def backbone_arguments(model: str, channels: int, size: tuple[int, ...], drop_pa
     try:
         with torch.device("meta"):
             built = timm.create_model(model, **arguments).eval()
-            built.forward_features(torch.zeros(1, channels, *size))
+            built.forward_features(torch.zeros(1, channels, *size))  # type: ignore[operator]
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         if "drop_path_rate" in str(error):
             raise RequestError(f"{model} has no stochastic depth; leave out drop_path") from error

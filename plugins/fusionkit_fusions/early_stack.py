@@ -52,13 +52,12 @@ def _without_channels(spec: InputSpec) -> tuple[int, ...]:
 
 
 def _valid_in_any(inputs: list[Input]) -> Bool[Tensor, "B T"] | None:
-    """Where any present input has a real step; None where none is ragged."""
+    """Where any present input has a real step, everywhere where none is present; None where none is ragged."""
     if all(value.valid is None for value in inputs):
         return None
     steps = inputs[0].value.shape[1]
-    return torch.stack(
-        [
-            value.present.unsqueeze(1) & (value.valid if value.valid is not None else value.present.new_ones(1, steps))
-            for value in inputs
-        ]
-    ).any(0)
+    valid = ~torch.stack([value.present for value in inputs]).any(0).unsqueeze(1)
+    for value in inputs:
+        real = value.present.new_ones(1, steps) if value.valid is None else value.valid
+        valid = valid | (value.present.unsqueeze(1) & real)
+    return valid
