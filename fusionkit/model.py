@@ -171,11 +171,6 @@ class Blueprint:
         Raises:
             ShapeError: something does not fit; `modality` is None where it is the fusion.
         """
-        for name in self.inputs:
-            if hasattr(nn.ModuleDict(), name):
-                raise ShapeError(
-                    f"torch keeps the name {name!r} for itself; name the modality otherwise", modality=name
-                )
         with torch.device("meta"):
             batch = meta_batch(self.inputs)
             streams = self._streams(batch)
