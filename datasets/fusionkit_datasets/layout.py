@@ -54,7 +54,7 @@ class Layout:
 
 def lay_out(
     shape: Sequence[int],
-    axes: str | None,
+    axes: str | None = None,
     axis: int | str | None = None,
     index: int | list[int] | str | None = None,
     *,

@@ -109,11 +109,13 @@ class Manifest:
             raise DataError(f"column {name!r} is empty", self.path)
         rows = np.full((len(self), width), np.nan)
         for row, values in enumerate(lists):
-            if values is None:
-                continue
             try:
-                rows[row] = np.asarray(values, dtype=np.float64)
+                numbers = rows[row] if values is None else np.asarray(values, dtype=np.float64)
             except (TypeError, ValueError):
+                numbers = np.empty(0)
+            if numbers.shape == (width,):
+                rows[row] = numbers
+            else:
                 bad[row] = f"column {name!r} holds no list of {width} numbers"
         return rows
 

@@ -64,9 +64,6 @@ class Table(Dataset):
         self._cells: dict[str, Cells] = {}
 
     def inputs(self) -> dict[str, InputSpec]:
-        for name in self.counts:
-            if name not in self.options:
-                raise DataError(f"there is no modality {name!r}{suggestion(name, self.options)}", option=("counts",))
         self._open()
         return {
             name: InputSpec(cells.shape, counts=name in self.counts, ragged=cells.ragged)
@@ -99,6 +96,9 @@ class Table(Dataset):
         return {name: cells.read(i) for name, cells in self._cells.items()}
 
     def _open(self) -> Manifest:
+        for name in self.counts:
+            if name not in self.options:
+                raise DataError(f"there is no modality {name!r}{suggestion(name, self.options)}", option=("counts",))
         if self._manifest is None:
             with blamed_on("file"):
                 self._manifest = Manifest(self.root / self.file, self.delimiter)

@@ -37,8 +37,10 @@ class Grid:
 
     def same(self, other: Grid) -> bool:
         """Whether the corners are within half a pixel of each other."""
-        corners = np.array([(0, 0), (self.width, self.height)])
-        moved = [~self.transform * (other.transform * corner) for corner in corners.tolist()]
+        # A transform is a 3 x 3 matrix, row by row, on (column, row, 1).
+        corners = np.array([(0, self.width), (0, self.height), (1, 1)], dtype=np.float64)
+        here, there = (np.reshape(tuple(grid.transform), (3, 3)) for grid in (self, other))
+        moved = np.linalg.solve(here, there @ corners)
         return self.crs == other.crs and bool(np.abs(corners - moved).max() <= 0.5)
 
 

@@ -39,8 +39,8 @@ class TextFile:
         self.header = path.suffix.lower() in DELIMITERS if header is None else header
         with reading(path):
             first = next((fields for _, fields in self._lines()), None)
-        if first is None:
-            raise DataError("holds no line of text", path)
+        if not first:
+            raise DataError("line 1 is blank", path)
         if self.header and header is None and all(map(_is_number, first)):
             raise DataError("line 1 is all numbers; say `header: false`, or `header: true` if they are names", path)
         self.width = len(first)

@@ -1,0 +1,55 @@
+"""Shared by the tests of datasets: options as a recipe gives them, and files of MATLAB's newer generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from fusionkit.options import options_model
+
+
+@pytest.fixture
+def make() -> Callable[..., Any]:
+    """Build a dataset from options that went through JSON and validation, as those of a recipe do."""
+
+    def make(target: type, **options: Any) -> Any:
+        return target(**dict(options_model(target).model_validate_json(json.dumps(options, default=str))))
+
+    return make
+
+
+@pytest.fixture
+def save73() -> Callable[..., None]:
+    """Write a .mat file as MATLAB does with `save -v7.3`: HDF5 behind a block of text, axes in reverse."""
+    classes = {"f8": "double", "f4": "single", "u1": "uint8", "i2": "int16", "b1": "logical"}
+
+    def save73(path: Path, **variables: Any) -> None:
+        with h5py.File(path, "w", userblock_size=512) as file:
+            for name, value in variables.items():
+                if isinstance(value, str):
+                    data = file.create_dataset(name, data=np.array([[ord(c)] for c in value], np.uint16))
+                    data.attrs["MATLAB_class"] = np.bytes_("char")
+                elif isinstance(value, list):
+                    words = [
+                        file.create_dataset(f"#refs#/{name}{i}", data=np.array([[ord(c)] for c in word], np.uint16))
+                        for i, word in enumerate(value)
+                    ]
+                    for word in words:
+                        word.attrs["MATLAB_class"] = np.bytes_("char")
+                    data = file.create_dataset(name, (1, len(words)), h5py.ref_dtype)
+                    data[0] = [word.ref for word in words]
+                    data.attrs["MATLAB_class"] = np.bytes_("cell")
+                else:
+                    array = np.atleast_2d(value)
+                    data = file.create_dataset(name, data=array.T, compression="gzip", chunks=True)
+                    data.attrs["MATLAB_class"] = np.bytes_(classes[array.dtype.str[1:]])
+        with path.open("r+b") as raw:
+            raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+
+    return save73
