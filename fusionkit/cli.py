@@ -85,8 +85,8 @@ def run(
     with only_the_answer():
         done = experiment.run(path, overrides=overrides or (), runs=runs, name=name, resume=resume)
     if getattr(rank_zero_only, "rank", 0) == 0:
-        print(done.result.table(), file=sys.stderr)
-        print((done.path / "result.json").read_text(encoding="utf-8") if json else done.path)
+        print(done.result, file=sys.stderr)
+        print((done.path / "result.json").read_text(encoding="utf-8").rstrip() if json else done.path)
 
 
 @app.command()

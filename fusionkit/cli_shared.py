@@ -35,11 +35,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not console.is_terminal:
         console.width = 100_000
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in heads[:-1]:
-        grid.add_column(head, overflow="fold")
+    for number, head in enumerate(heads[:-1]):
+        grid.add_column(head, style="" if number else "cyan", overflow="fold")
     grid.add_column(heads[-1], overflow="fold", min_width=20)
     for row in rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*map(Text, row))  # as text, so that no bracket is taken for markup
     with console.capture() as captured:
         console.print(grid)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
