@@ -236,7 +236,11 @@ class Run:
     def predictions(self) -> Predictions:
         """The answers for the test samples."""
         path = self.path / "predictions.csv"
-        return read_predictions(path if path.is_file() else path.with_suffix(".parquet"))[0]
+        path = path if path.is_file() else path.with_suffix(".parquet")
+        found, _ = read_predictions(path)
+        if self.finished and len(found) != self.result.n:
+            raise DataError(f"{len(found)} predictions, but the result is of {self.result.n} samples", path)
+        return found
 
     @cached_property
     def confusion(self) -> np.ndarray:
