@@ -65,7 +65,7 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
         RecipeError: the names are not as many as the classes, or not all different.
     """
     if len(found) < 2:
-        raise DataError(f"there are two classes or more to tell apart; the data have {', '.join(found) or 'none'}")
+        raise DataError(f"a classifier needs two classes or more; the data have {len(found)} ({', '.join(found)})")
     given = recipe.data.class_names
     if given is None:
         return tuple(found)
