@@ -53,8 +53,9 @@ class _Merge:
         written, old, new = new, self.long(old, path), self.long(new, path)
         if not (isinstance(old, dict) and isinstance(new, dict)):
             self.forget(path)
-            self.positions[path] = self.child.position(path)
-            self.positions |= {key: at for key, at in self.child.positions.items() if key[: len(path)] == path}
+            own = {key: at for key, at in self.child.positions.items() if key[: len(path)] == path}
+            self.positions[path] = next(iter(own.values()), self.child.position(path))
+            self.positions |= own
             return written
         if position := self.child.positions.get(path):
             self.positions[path] = position
@@ -92,6 +93,7 @@ class _Merge:
         kept = {key: value for key, value in old.items() if path == ("data",) and key in Data.model_fields}
         for key in old.keys() - kept.keys():
             self.forget((*path, key))
+        self.positions[path] = self.child.position((*path, selector))  # to blame where an option is now missing
         return kept
 
     def forget(self, path: KeyPath) -> None:

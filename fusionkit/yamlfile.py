@@ -142,23 +142,23 @@ class _Reading:
     def here(self, node: yaml.Node) -> Position:
         return Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def problem(self, node: yaml.Node, path: KeyPath, message: str) -> None:
-        self.problems.append(Problem(self.here(node), dotted(path), message))
+    def problem(self, position: Position, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(position, dotted(path), message))
 
     def value(self, node: yaml.Node, path: KeyPath, above: frozenset[int]) -> Any:
         """The data of a node; `above` are the nodes that hold it."""
-        self.positions.setdefault(path, self.here(node))
+        position = self.positions.setdefault(path, self.here(node))
         if len(self.positions) > _MOST_VALUES:
             message = f"more than {_MOST_VALUES} values, counting what aliases repeat"
-            raise RecipeError([Problem(self.here(node), dotted(path), message)])
+            raise RecipeError([Problem(position, dotted(path), message)])
         if node.tag not in _TAGS:
-            self.problem(node, path, f"the tag {_short(node.tag)} is not allowed")
+            self.problem(position, path, f"the tag {_short(node.tag)} is not allowed")
             return None
         if id(node) in above:
-            self.problem(node, path, "an alias inside of what it stands for")
+            self.problem(position, path, "an alias inside of what it stands for")
             return None
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node, path)
+            return self.scalar(node, position, path)
         above |= {id(node)}
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, above)
@@ -167,24 +167,25 @@ class _Reading:
     def mapping(self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]) -> dict[str | int, Any]:
         mapping: dict[str | int, Any] = {}
         for key_node, value_node in node.value:
-            name: Any = self.scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
+            position = self.here(key_node)
+            name: Any = self.scalar(key_node, position, path) if isinstance(key_node, yaml.ScalarNode) else None
             below = (*path, name)
             if isinstance(name, bool) or not isinstance(name, str | int):
-                self.problem(key_node, path, "a key must be a word or a whole number")
+                self.problem(position, path, "a key must be a word or a whole number")
             elif name == "<<" and key_node.style is None:
-                self.problem(key_node, path, "the merge key `<<` is not supported; write the keys out, or use `base:`")
+                self.problem(position, path, "the merge key `<<` is not supported; write the keys out, or use `base:`")
             elif name in mapping:
-                self.problem(key_node, below, f"given twice, first in line {self.positions[below].line}; remove one")
+                self.problem(position, below, f"given twice, first in line {self.positions[below].line}; remove one")
             else:
-                self.positions[below] = self.here(key_node)
+                self.positions[below] = position
                 mapping[name] = self.value(value_node, below, above)
         return mapping
 
-    def scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+    def scalar(self, node: yaml.ScalarNode, position: Position, path: KeyPath) -> Any:
         try:
             return self.loader.construct_object(node)
         except (ValueError, KeyError):  # for example `!!int abc`
-            self.problem(node, path, f"{node.value!r} is no {_short(node.tag).removeprefix('!!')}")
+            self.problem(position, path, f"{node.value!r} is no {_short(node.tag).removeprefix('!!')}")
             return None
 
 

@@ -80,18 +80,33 @@ def told(data: Any, **other: Any) -> dict[str, str]:
         # unions: the type that the value comes nearest to; all of them where it comes near none
         ({"several": 0}, {"several": "should be greater than 0, not 0"}),
         ({"several": [1, "a"]}, {"several.1": "should be a whole number, not the text 'a'"}),
-        ({"several": "x"}, {"several": "should be a whole number; or should be 'auto'; or should be a list, not the text 'x'"}),
+        (
+            {"several": "x"},
+            {"several": "should be a whole number; or should be 'auto'; or should be a list, not the text 'x'"},
+        ),
         ({"labels": {"file": "x", "colum": 1}}, {"labels.colum": "unknown key; did you mean 'column'?"}),
-        ({"labels": {"train": "x", "tset": "y"}}, {"labels.test": "is required and missing", "labels.tset": "unknown key; did you mean 'test'?"}),
-        ({"labels": {"train": "x", "test": {"file": "y", "delimeter": ";"}}}, {"labels.test.delimeter": "unknown key; did you mean 'delimiter'?"}),
+        (
+            {"labels": {"train": "x", "tset": "y"}},
+            {"labels.test": "is required and missing", "labels.tset": "unknown key; did you mean 'test'?"},
+        ),
+        (
+            {"labels": {"train": "x", "test": {"file": "y", "delimeter": ";"}}},
+            {"labels.test.delimeter": "unknown key; did you mean 'delimiter'?"},
+        ),
         ({"labels": {"train": "x", "test": {"file": 1}}}, {"labels.test.file": "should be text, not 1"}),
-        ({"labels": {"train": "x", "test": 3}}, {"labels.test": "should be text; or should be a mapping of keys to values, not 3"}),
+        (
+            {"labels": {"train": "x", "test": 3}},
+            {"labels.test": "should be text; or should be a mapping of keys to values, not 3"},
+        ),
         ({"named": {"str": 1}}, {"named.str": "should be text; or should be a list, not 1"}),
         ({"named": {"a": ["b", 1]}}, {"named.a.1": "should be text, not 1"}),
         # keys
         ({"wohle": 1}, {"wohle": "unknown key; did you mean 'whole'?"}),
         ({"columns": {"a": {"file": "x", "fiel": 1}}}, {"columns.a.fiel": "unknown key; did you mean 'file'?"}),
-        ({"listed": [{"file": "x"}, {"fiel": "x"}]}, {"listed.1.file": "is required and missing", "listed.1.fiel": "unknown key; did you mean 'file'?"}),
+        (
+            {"listed": [{"file": "x"}, {"fiel": "x"}]},
+            {"listed.1.file": "is required and missing", "listed.1.fiel": "unknown key; did you mean 'file'?"},
+        ),
         ({"listed": [{"file": "x", "zzz": 1}]}, {"listed.0.zzz": "unknown key; choose from column, delimiter, file"}),
         ({"epochs": 1}, {"epochs": "unknown key; it belongs to train"}),
         ({"batch_size": 1}, {"batch_size": "unknown key; it belongs to data"}),
@@ -99,7 +114,7 @@ def told(data: Any, **other: Any) -> dict[str, str]:
         ({"seed": 1}, {"seed": "unknown key; it belongs to the top level"}),
         ({"counted": {"x": "y"}}, {"counted.x": "should be a whole number, not the text 'x'"}),
     ],
-)  # fmt: skip
+)
 def test_one_sentence_a_mistake(data: Any, sentences: dict[str, str]) -> None:
     assert told(data) == sentences
 

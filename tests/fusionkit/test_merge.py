@@ -104,7 +104,7 @@ def test_positions_are_those_of_the_file_that_won() -> None:
 
 def test_options_that_go_leave_no_position_behind() -> None:
     located = merged("fusion: {name: join, dim: 4}\n", "\nfusion: {name: add}\n")
-    assert str(located.position(("fusion", "dim"))) == "child.yaml:2:1"
+    assert str(located.position(("fusion", "dim"))) == "child.yaml:2:10"
 
 
 def test_neither_side_is_changed() -> None:

@@ -104,7 +104,7 @@ def test_plugins_are_disabled_through_the_environment(
     status = {plugin.name: plugin.status for plugin in load_registry().plugins}
     assert status.pop("acme") == "disabled"
     assert set(status.values()) == {"ok"}
-    assert "acme" in refused(load_registry()) and "not loaded" in refused(load_registry())
+    assert "not loaded: acme of acme (disabled)" in refused(load_registry())
 
 
 def test_the_registry_is_loaded_once(packages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ BROKEN = {
     ),
     "kind": (
         RECORDS + "    yield Component('fuson', 'x', 'a:b')",
-        "ValueError: component 'x' has the kind 'fuson'; kinds are encoder, fusion, loss, dataset, metric, augmentation",
+        "ValueError: component 'x' has the kind 'fuson'; kinds are encoder, fusion, ",
     ),
     "target": (
         RECORDS + "    yield Component('fusion', 'x', 'a.b')",
@@ -223,7 +223,7 @@ def test_an_entry_point_of_no_distribution() -> None:
         (
             "from numpy import nothing",
             "acme[text]",
-            "fusion 'join' of acme needs more than is installed (ImportError: cannot import name 'nothing' from 'numpy'",
+            "fusion 'join' of acme needs more than is installed (ImportError: cannot import name 'nothing' ",
         ),
         ("import acm", None, "fusion 'join' of acme cannot be imported: ModuleNotFoundError: No module named 'acm'"),
         ("Join = 3", None, "fusion 'join' of acme is broken: acme.parts:Join is no subclass of fusionkit.Fusion"),
@@ -282,7 +282,8 @@ import sys
 from fusionkit.registry import load_registry
 registry = load_registry()
 print([plugin.name for plugin in registry.plugins if plugin.status != "ok"])
-print([entry.component.target for entry in registry.components if entry.component.target.partition(":")[0] in sys.modules])
+targets = {entry.component.target.partition(":")[0] for entry in registry.components}
+print(sorted(targets & sys.modules.keys()))
 print([name for name in ("torch", "timm", "lightning", "numpy") if name in sys.modules])
 print(len(registry.names("fusion")) > 1, registry.get("fusion", "join").plugin.owner)
 """
