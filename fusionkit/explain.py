@@ -82,6 +82,8 @@ def explain(
 
 def _unknown(path: KeyPath, model: type[BaseModel], other_keys: Iterable[str]) -> str:
     key, known = str(path[-1]), {*_fields_at(model, path[:-1]), *other_keys}
+    if known <= {"name"}:
+        return "unknown key; this component has no options"
     section = home(key)
     return "unknown key" + (f"; it belongs to {section}" if section else suggestion(key, known))
 

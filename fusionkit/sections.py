@@ -129,6 +129,13 @@ class ModalityKeys(Section):
     with the data where they are."""
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Precision: TypeAlias = Literal["32", "bf16", "16", "64"]
+
+
 class Train(Section):
     """How the model is trained."""
 
@@ -147,7 +154,9 @@ class Train(Section):
     warmup_epochs: NonNegativeFloat = 0
     warmup_steps: NonNegativeInt = 0
     """Linear warm-up; whichever of the two is longer."""
-    precision: Literal["32", "bf16", "16", "64"] = "32"
+    precision: Annotated[
+        Precision, BeforeValidator(_number_as_text, json_schema_input_type=Precision | Literal[32, 16, 64])
+    ] = "32"
     grad_clip: PositiveFloat | None = None
     """Greatest norm of the gradient."""
     accumulate: PositiveInt = 1
@@ -162,13 +171,6 @@ class Train(Section):
     strategy: str = "auto"
     num_nodes: PositiveInt = 1
     """These four are handed to Lightning Fabric."""
-
-
-def _number_as_text(value: Any) -> Any:
-    """`precision: 32` is as good as `precision: "32"`."""
-    if isinstance(value, dict) and isinstance(value.get("precision"), int):
-        return value | {"precision": str(value["precision"])}
-    return value
 
 
 class RecipeKeys(Section):
@@ -189,7 +191,7 @@ class RecipeKeys(Section):
     """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
-    train: Annotated[Train, BeforeValidator(_number_as_text)] = Field(default_factory=lambda: Train())
+    train: Train = Field(default_factory=lambda: Train())
     baselines: bool = False
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
 

@@ -140,7 +140,8 @@ def test_the_official_split_has_a_name(load: Load) -> None:
 
 
 def test_precision_may_be_a_number(load: Load) -> None:
-    assert load(GOOD, "train.precision=32").train.precision == "32"
+    assert load(GOOD, "train.precision=16").train.precision == "16"
+    assert load(GOOD, "train.precision=bf16").train.precision == "bf16"
 
 
 def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
@@ -491,7 +492,7 @@ def test_a_modality_that_no_base_has_cannot_be_removed(load: Load, told: Any) ->
         ("fusion.name=joyn", "fusion.name: no fusion is named 'joyn'; did you mean 'join'?"),
         ("fusion.name=add", "fusion.dim: is required and missing"),
         ("modalities.hsi=palin", "modalities.hsi.encoder.name: no encoder is named 'palin'; did you mean 'plain'?"),
-        ("modalities.hsi.encoder.widht=1", "modalities.hsi.encoder.widht: unknown key; choose from name"),
+        ("modalities.hsi.encoder.widht=1", "modalities.hsi.encoder.widht: unknown key; this component has no options"),
         ("data.source.x=1", "data.source: should be text"),
         (
             "train.lr_scale.encoder.hs=1",
