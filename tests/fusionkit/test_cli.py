@@ -110,6 +110,17 @@ def test_overrides_come_after_the_recipe_among_options(fusionkit, toy):
     assert json.loads(answer.out)["seed"] == 7
 
 
+def test_resume_goes_on_with_an_unfinished_run(fusionkit, toy):
+    [folder] = fusionkit("run", "toy.yaml").out.splitlines()
+    result = toy / folder / "result.json"
+    first = result.read_text()
+    assert "finished" in fusionkit("run", "toy.yaml", "--resume", folder).err
+    result.unlink()
+    assert fusionkit("run", "toy.yaml", "seed=1", "--resume", folder).code == 2
+    assert fusionkit("run", "toy.yaml", "--resume", folder).out == f"{folder}\n"
+    assert json.loads(result.read_text())["metrics"] == json.loads(first)["metrics"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
