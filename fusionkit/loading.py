@@ -145,7 +145,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
     Args:
         positions: the samples.
-        batch_size: over all processes.
+        batch_size: over all processes, and at most: the batches of an epoch differ by a sample at most.
         seed: of the order; None keeps the order given, without augmentation.
         rank, world: this process and how many there are; each takes every world-th sample of a batch.
     """
@@ -156,12 +156,15 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.epoch = EVALUATION if seed is None else 0
 
     def bounds(self) -> list[int]:
-        """Where batches begin, and the end. A last batch of fewer than two samples a process joins the one before."""
-        count = len(self.positions)
-        starts = list(range(0, count, self.batch_size))
-        if len(starts) > 1 and count - starts[-1] < 2 * self.world:
-            starts.pop()
-        return [*starts, count]
+        """Where batches begin, and the end.
+
+        Fewer and larger ones where a process would have a single sample, of which a batch norm can make nothing.
+        """
+        count, least = len(self.positions), 2 * self.world
+        batches = -(-count // self.batch_size)
+        if count < least * batches and self.batch_size >= least:
+            batches = max(1, count // least)
+        return [number * count // batches for number in range(batches + 1)]
 
     def __len__(self) -> int:
         return len(self.bounds()) - 1

@@ -60,8 +60,10 @@ def prove_optimizer(settings: Train) -> None:
 def _create(settings: Train, groups: list[dict]) -> torch.optim.Optimizer:
     from timm.optim import create_optimizer_v2, list_optimizers  # imports torchvision, which is slow
 
+    # What timm calls sgd is Nesterov's, which is nothing without momentum.
+    name = "momentum" if settings.optimizer == "sgd" and settings.momentum == 0 else settings.optimizer
     try:
-        return create_optimizer_v2(groups, opt=settings.optimizer, lr=settings.lr, momentum=settings.momentum)
+        return create_optimizer_v2(groups, opt=name, lr=settings.lr, momentum=settings.momentum)
     except (ValueError, RuntimeError, ImportError, TypeError, AssertionError) as error:
         known = [str(name) for name in list_optimizers()]
         if settings.optimizer in known:

@@ -103,7 +103,7 @@ class Data(Section):
     class_names: list[str] | None = None
     """Names to print, in the order of the classes; must be as many as the data have classes."""
     batch_size: PositiveInt = 64
-    """Samples of one optimiser step, over all devices."""
+    """The most samples of one optimiser step, over all devices; the batches of an epoch are of nearly equal size."""
     num_workers: NonNegativeInt = 0
     """Loader processes. The results do not depend on it."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -197,7 +197,7 @@ PLUS = "data: {source: toy}\nfusion: plus\nloss: entropy\n"
         ),
         (
             PLUS + "modalities: {image: {encoder: conv, shape: [2, 6, 7]}}\n",
-            "4:29: modalities.image.shape: the recipe says",
+            "4:37: modalities.image.shape: the recipe says",
         ),
         (
             PLUS + "modalities: {image: conv}\ntrain:\n  optimizer: rubbish\n",

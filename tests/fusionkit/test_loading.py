@@ -155,13 +155,24 @@ def test_nothing_is_dropped_or_there_twice(count: int, size: int, world: int) ->
     assert sorted(seen) == positions.tolist()
 
 
-def test_a_last_batch_that_is_too_small_joins_the_one_before() -> None:
-    assert [len(batch) for batch in Batches(np.arange(17), 8, seed=0)] == [8, 9]
-    assert [len(batch) for batch in Batches(np.arange(18), 8, seed=0)] == [8, 8, 2]
-    assert [len(batch) for batch in Batches(np.arange(1), 8, seed=0)] == [1]
-    # Each of two processes needs two samples.
-    assert [len(batch) for batch in Batches(np.arange(19), 8, seed=0, world=2)] == [4, 6]
-    assert len(Batches(np.arange(17), 8, seed=0)) == 2
+def test_batches_are_of_nearly_equal_size_and_never_of_one_sample() -> None:
+    def sizes(count: int, size: int, **processes: int) -> list[int]:
+        return [len(batch) for batch in Batches(np.arange(count), size, seed=0, **processes)]
+
+    assert sizes(16, 8) == [8, 8]
+    assert sizes(17, 8) == [5, 6, 6]
+    assert sizes(65, 64) == [32, 33]
+    assert sizes(3, 2) == [3]
+    assert sizes(5, 2) == [2, 3]
+    assert sizes(1, 8) == [1]
+    assert sizes(3, 1) == [1, 1, 1]  # as asked for
+    assert sizes(9, 4, world=2) == [2, 3]  # each process needs two samples of its own
+    for count in range(2, 60):
+        found = sizes(count, 8)
+        assert sum(found) == count
+        assert 2 <= min(found) <= max(found) <= min(found) + 1
+        assert max(found) <= 8
+        assert len(Batches(np.arange(count), 8, seed=0)) == len(found)
 
 
 def test_processes_share_the_batches_that_one_would_see() -> None:

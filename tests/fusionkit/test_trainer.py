@@ -1,0 +1,517 @@
+"""The training loop: exact, resumable, and equal however a batch is cut."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy
+from lightning.fabric import Fabric
+from rich.console import Console
+from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
+from torch.nn import functional as F
+
+from fusionkit.contract import Loss
+from fusionkit.errors import FusionkitError
+from fusionkit.flow import Batch, Output, Task
+from fusionkit.loading import EVALUATION, Samples
+from fusionkit.model import Blueprint, FusionModel
+from fusionkit.progress import Progress
+from fusionkit.sections import Train
+from fusionkit.trainer import PRECISION, Fit, _is_better, cut, evaluate, fit, in_order
+
+TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
+
+
+class Watched(Toy):
+    """Remembers what was read."""
+
+    def __init__(self) -> None:
+        super().__init__(samples=60)
+        self.seen: set[int] = set()
+
+    def read(self, i: int) -> Any:
+        self.seen.add(i)
+        return super().read(i)
+
+
+def a_fit(folder: Path, *, losses: dict | None = None, dropout: float = 0.2, norm: bool = False, **options: Any) -> Fit:
+    """A fit of a small model to toy data; options are keys of `train` but for seed, workers and augment."""
+    seed, workers, augment = (
+        options.pop(key, other) for key, other in [("seed", 0), ("workers", 0), ("augment", True)]
+    )
+    toy = Watched()
+    inputs = {name: spec for name, spec in toy.inputs().items() if name != "steps"}
+    encoders = {"image": partial(Conv, norm=norm), "vector": partial(Linear, dropout=dropout)}
+    index = toy.index()
+    assert index.split is not None
+    return Fit(
+        name="toy",
+        model=Blueprint(inputs, encoders, Cat, Cat, TASK, seed=seed).build({}),
+        losses=losses or {"entropy": (Entropy(TASK), 1.0)},
+        samples=Samples(toy, index.targets, inputs, [Jitter(inputs, drop=0.2)] if augment else [], seed),
+        train=np.flatnonzero(index.split == "train"),
+        val=np.flatnonzero(index.split == "val"),
+        ids=index.ids,
+        settings=Train(**{"epochs": 3, "lr": 0.01} | options),
+        batch_size=8,
+        workers=workers,
+        seed=seed,
+        folder=folder,
+    )
+
+
+def trained(job: Fit, *callbacks: Any, said: StringIO | None = None) -> Fit:
+    fabric = Fabric(accelerator="cpu", devices=1, precision=PRECISION[job.settings.precision])
+    progress = Progress(Console(file=said or StringIO(), width=200))
+    fit(job, fabric, progress, callbacks)
+    return job
+
+
+def weights(model: FusionModel) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def figures(job: Fit) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in job.history]
+
+
+def assert_same(one: Fit, other: Fit) -> None:
+    assert figures(one) == figures(other)
+    assert (one.best_epoch, one.step, one.seen) == (other.best_epoch, other.step, other.seen)
+    for name, value in weights(one.model).items():
+        assert torch.equal(value, weights(other.model)[name]), name
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+class Kill:
+    """Raises at the end of an epoch, or of a step."""
+
+    def __init__(self, *, epoch: int = 0, step: int = 0):
+        self.epoch, self.step = epoch, step
+
+    def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+        if job.step == self.step:
+            raise Killed
+
+    def on_epoch_end(self, job: Fit) -> None:
+        if job.epoch == self.epoch:
+            raise Killed
+
+
+# The same again
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(tmp_path: Path) -> None:
+    one = trained(a_fit(tmp_path / "one"))
+    torch.rand(7)  # the state of the process has no part in it
+    two = trained(a_fit(tmp_path / "two", workers=2))
+    assert_same(one, two)
+    other = trained(a_fit(tmp_path / "other", seed=1))
+    assert figures(one) != figures(other)
+
+
+@pytest.mark.parametrize("kill", [{"epoch": 2}, {"step": 13}, {"step": 1}], ids=["after an epoch", "within", "at once"])
+def test_a_killed_fit_goes_on_exactly(tmp_path: Path, kill: dict[str, int]) -> None:
+    options: dict[str, Any] = {"epochs": 4, "norm": True, "warmup_steps": 7, "select": "loss"}
+    whole = trained(a_fit(tmp_path / "whole", **options))
+    with pytest.raises(Killed):
+        trained(a_fit(tmp_path / "killed", **options), Kill(**kill))
+    resumed = trained(a_fit(tmp_path / "killed", **options))
+    assert_same(whole, resumed)
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4]
+    again = trained(a_fit(tmp_path / "killed", **options))  # there is nothing left to do
+    assert_same(whole, again)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_early_stopping_is_resumed_too(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 9, "lr": 1e-12, "early_stopping": 2}
+    with pytest.raises(Killed):
+        trained(a_fit(tmp_path, **options), Kill(epoch=2))
+    assert len(trained(a_fit(tmp_path, **options)).history) == 3
+
+
+# What a step is
+
+
+def first_step(folder: Path, **options: Any) -> tuple[dict[str, torch.Tensor], Fit]:
+    """How far each weight goes in the first of some steps of plain gradient descent, times -1 / lr: the gradient."""
+    told = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": 1.0, "schedule": "constant", "dropout": 0.0}
+    job = a_fit(folder, **(told | options))
+    before = weights(job.model)
+    with pytest.raises(Killed):
+        trained(job, Kill(step=1))
+    return {name: before[name] - value for name, value in weights(job.model).items()}, job
+
+
+def by_hand(job: Fit) -> dict[str, torch.Tensor]:
+    """The gradient of the first batch, by autograd alone."""
+    from fusionkit.loading import Batches
+
+    fresh = a_fit(job.folder, dropout=0.0).model
+    order = Batches(job.train, job.batch_size, seed=job.seed)
+    order.epoch = 0
+    batch = job.samples.__getitems__(next(iter(order)))
+    F.cross_entropy(fresh.train()(batch).logits, batch.target).backward()
+    return {name: parameter.grad for name, parameter in fresh.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 50])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path: Path, parts: int) -> None:
+    gradient, job = first_step(tmp_path, accumulate=parts)
+    expected = by_hand(job)
+    assert expected.keys() == {name for name, _ in job.model.named_parameters()}
+    for name, value in expected.items():
+        torch.testing.assert_close(gradient[name], value, atol=1e-6, rtol=1e-6)
+
+
+def test_no_part_is_too_small_for_a_batch_norm() -> None:
+    batch = Batch({}, {}, torch.arange(9), torch.arange(9))
+    assert [part.index.tolist() for part in cut(batch, 4)] == [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
+    assert [len(part) for part in cut(batch, 100)] == [2, 2, 2, 3]
+    assert [len(part) for part in cut(batch.map(lambda tensor: tensor[:1]), 100)] == [1]
+    assert cut(batch, 1)[0].index.tolist() == list(range(9))
+
+
+class Hungry(Entropy):
+    """Runs out of memory with more than so many samples."""
+
+    room = 3
+
+    def forward(self, output: Output, batch: Batch) -> torch.Tensor:
+        if self.training and len(batch) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(output, batch)
+
+
+def test_full_memory_changes_no_gradient(tmp_path: Path) -> None:
+    gradient, job = first_step(tmp_path, losses={"entropy": (Hungry(TASK), 1.0)})
+    assert job.parts == 4
+    for name, value in by_hand(job).items():
+        torch.testing.assert_close(gradient[name], value, atol=1e-6, rtol=1e-6)
+
+
+def test_full_memory_is_told_and_remembered(tmp_path: Path) -> None:
+    said = StringIO()
+    losses = {"entropy": (Hungry(TASK), 1.0)}
+    with pytest.raises(Killed):
+        trained(a_fit(tmp_path, losses=losses, dropout=0.0), Kill(epoch=1), said=said)
+    told = [line for line in said.getvalue().splitlines() if "memory is full" in line]
+    assert len(told) == 2  # from one part to two, from two to four, and no more after that
+    assert "computed in 4 parts" in told[1]
+    said = StringIO()
+    resumed = trained(a_fit(tmp_path, losses=losses, dropout=0.0), said=said)
+    assert "memory is full" not in said.getvalue()
+    plain = trained(a_fit(tmp_path / "plain", dropout=0.0))
+    for name, value in weights(resumed.model).items():
+        torch.testing.assert_close(value, weights(plain.model)[name], atol=1e-4, rtol=1e-3)
+
+
+def test_memory_that_is_never_enough_ends_the_work(tmp_path: Path) -> None:
+    class Starved(Hungry):
+        room = 1
+
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(a_fit(tmp_path, losses={"entropy": (Starved(TASK), 1.0)}))
+
+
+def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
+    def norm(gradient: dict[str, torch.Tensor]) -> float:
+        return float(torch.cat([value.flatten() for value in gradient.values()]).norm())
+
+    free, _ = first_step(tmp_path / "free")
+    clipped, _ = first_step(tmp_path / "clipped", grad_clip=0.05)
+    assert norm(free) > 0.1
+    assert norm(clipped) == pytest.approx(0.05, rel=1e-3)
+    for name, value in free.items():
+        torch.testing.assert_close(clipped[name], value * 0.05 / norm(free), atol=1e-6, rtol=1e-3)
+
+
+def test_terms_are_weighted(tmp_path: Path) -> None:
+    plain, _ = first_step(tmp_path / "plain")
+    losses = {"entropy": (Entropy(TASK), 0.5), "again": (Entropy(TASK), 0.25), "unused": (Entropy(TASK), 0.0)}
+    weighted, _ = first_step(tmp_path / "weighted", losses=losses)
+    for name, value in plain.items():
+        torch.testing.assert_close(weighted[name], 0.75 * value)
+    row = trained(a_fit(tmp_path / "row", losses=losses, epochs=1)).history[0]
+    for part in ("train", "val"):
+        assert row[f"{part}/loss"] == pytest.approx(0.75 * row[f"{part}/entropy"])
+        assert row[f"{part}/unused"] == pytest.approx(row[f"{part}/entropy"])
+
+
+def test_parts_go_at_their_own_rate_and_frozen_ones_stay(tmp_path: Path) -> None:
+    plain, _ = first_step(tmp_path / "plain", norm=True)
+    scaled, _ = first_step(tmp_path / "scaled", norm=True, lr_scale={"encoder.vector": 0.1, "head": 0.0})
+    for name, value in plain.items():
+        factor = 0.1 if "vector" in name else 0 if name.startswith("head") else 1
+        if "num_batches" not in name:
+            torch.testing.assert_close(scaled[name], factor * value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_frozen_encoder_keeps_its_batch_norms_too(tmp_path: Path) -> None:
+    job = a_fit(tmp_path, norm=True, lr_scale={"encoder.image": 0.0})
+    before = weights(job.model)
+    after = weights(trained(job).model)
+    assert any("running_mean" in name for name in before)
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == name.startswith(("encoders.image", "normalizers")), name
+
+
+def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=4, lr=0.02, schedule="linear", warmup_epochs=1))
+    steps = job.step // 4
+    assert steps == 5  # 36 samples in batches of at most 8
+    # The last step of an epoch: after the warm-up 15 steps go down from 1 in fifteenths.
+    assert [row["lr"] for row in job.history] == pytest.approx([0.02 * f for f in (1, 11 / 15, 6 / 15, 1 / 15)])
+
+
+# What is chosen
+
+
+def test_the_best_epoch_of_validation_is_kept(tmp_path: Path) -> None:
+    class Keep:
+        def __init__(self) -> None:
+            self.weights: dict[int, dict[str, torch.Tensor]] = {}
+
+        def on_epoch_end(self, job: Fit) -> None:
+            self.weights[job.epoch] = weights(job.model)
+
+    keep = Keep()
+    job = trained(a_fit(tmp_path, epochs=6, lr=0.03, select="loss"), keep)
+    losses = [row["val/loss"] for row in job.history]
+    assert job.best_epoch == 1 + int(np.argmin(losses))
+    for name, value in weights(job.model).items():
+        assert torch.equal(value, keep.weights[job.best_epoch][name])
+    held = torch.load(tmp_path / "best.ckpt", weights_only=True)["model"]
+    assert all(torch.equal(held[name], value) for name, value in weights(job.model).items())
+
+
+def test_ties_go_to_the_lower_loss_and_then_to_the_earlier() -> None:
+    def history(*rows: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"val/oa": oa, "val/kappa": oa, "val/loss": loss} for oa, loss in rows]
+
+    nan = float("nan")
+    assert _is_better(history((0.1, 9)), 0, "oa")
+    assert _is_better(history((0.5, 1), (0.6, 2)), 1, "oa")
+    assert not _is_better(history((0.5, 1), (0.6, 2)), 1, "loss")
+    assert _is_better(history((0.5, 1), (0.5, 0.9)), 1, "oa")
+    assert not _is_better(history((0.5, 1), (0.5, 1)), 1, "oa")
+    assert not _is_better(history((0.5, 1), (0.5, nan)), 1, "oa")
+    assert _is_better(history((0.5, nan), (0.5, 3)), 1, "loss")
+    assert _is_better(history((0.0, 3), (nan, 3)), 1, "kappa")
+
+
+def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=9, lr=1e-12, early_stopping=2))
+    assert (len(job.history), job.best_epoch, job.stale) == (3, 1, 2)
+
+
+def test_test_samples_are_never_read(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=1))
+    assert isinstance(job.samples.dataset, Watched)
+    assert job.samples.dataset.seen == {*job.train.tolist(), *job.val.tolist()}
+
+
+# What is told
+
+
+def test_validation_figures_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=1))
+    row = job.history[0]
+    fabric = Fabric(accelerator="cpu", devices=1)
+    objective = fabric.setup(_objective(job))
+    found = evaluate(objective, in_order(job.samples, job.val, fabric, 5, 0), fabric, job.samples.targets)
+    assert found.index.tolist() == job.val.tolist()
+    assert found.target.tolist() == (job.val % 3).tolist()
+    with torch.no_grad():
+        logits = job.model(job.samples.__getitems__([(EVALUATION, int(p)) for p in job.val])).logits
+    np.testing.assert_allclose(found.probabilities, logits.softmax(1).numpy(), atol=1e-6)
+    predicted = found.probabilities.argmax(1)
+    assert row["val/oa"] == pytest.approx((predicted == found.target).mean())
+    assert row["val/kappa"] == pytest.approx(cohen_kappa_score(found.target, predicted))
+    assert row["val/macro_f1"] == pytest.approx(f1_score(found.target, predicted, average="macro"))
+    assert row["val/loss"] == pytest.approx(log_loss(found.target, found.probabilities), rel=1e-5)
+    assert found.terms["entropy"] == pytest.approx(row["val/loss"], rel=1e-6)
+
+
+def _objective(job: Fit) -> torch.nn.Module:
+    from fusionkit.trainer import Objective
+
+    return Objective(job.model, job.losses)
+
+
+def test_the_training_loss_is_the_mean_over_the_samples(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=1, lr=1e-12, dropout=0.0, augment=False))
+    with torch.no_grad():
+        batch = job.samples.__getitems__([(EVALUATION, int(p)) for p in job.train])
+        expected = F.cross_entropy(job.model(batch).logits, batch.target)
+    assert job.history[0]["train/loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert job.seen == len(job.train) == 36
+
+
+def test_callbacks_hear_of_everything_and_need_not_listen(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener:
+        def on_fit_start(self, job: Fit) -> None:
+            heard.append(f"start {job.name}")
+
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            heard.append(f"step {job.step} {' '.join(terms)}")
+
+        def on_epoch_end(self, job: Fit) -> None:
+            heard.append(f"epoch {job.epoch} {len(job.history)}")
+
+        def on_fit_end(self, job: Fit) -> None:
+            heard.append("end")
+
+    trained(a_fit(tmp_path, epochs=1), Listener(), object())
+    assert heard == ["start toy", *(f"step {step} entropy" for step in range(1, 6)), "epoch 1 1", "end"]
+
+
+def test_a_line_an_epoch_marks_the_best(tmp_path: Path) -> None:
+    said = StringIO()
+    job = trained(a_fit(tmp_path, epochs=2), said=said)
+    lines = said.getvalue().splitlines()
+    assert [line.split()[:3] for line in lines] == [["toy", "epoch", "1/2"], ["toy", "epoch", "2/2"]]
+    assert lines[job.best_epoch - 1].endswith("*")
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_no_number_is_told_with_term_epoch_and_samples(tmp_path: Path) -> None:
+    losses: dict[str, tuple[Loss, float]] = {
+        "entropy": (Entropy(TASK), 1.0),
+        "second": (Entropy(TASK, poison=7), 1.0),  # in the second step of the second epoch
+    }
+    with pytest.raises(FusionkitError) as told:
+        trained(a_fit(tmp_path, losses=losses))
+    message = str(told.value)
+    assert "the loss is no number in epoch 2, step 7 (second is nan) for the samples s" in message
+    samples = message.split("for the samples ")[1].split(";")[0].split(", ")
+    assert len(samples) == len(set(samples)) == 7
+    assert {int(name[1:]) for name in samples} <= set(a_fit(tmp_path).train.tolist())
+    assert f"The last good checkpoint is {tmp_path / 'last.ckpt'}" in message
+    held = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert held["progress"]["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in held["objective"].values())
+
+
+def test_no_checkpoint_is_promised_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(FusionkitError) as told:
+        trained(a_fit(tmp_path, losses={"entropy": (Entropy(TASK, poison=1), 1.0)}))
+    assert "checkpoint" not in str(told.value)
+
+
+class Steep(Loss):
+    """Zero, with an infinite slope."""
+
+    def forward(self, output: Output, batch: Batch) -> torch.Tensor:
+        return (output.logits - output.logits.detach()).square().sum().sqrt()
+
+
+def test_a_gradient_that_is_no_number_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FusionkitError, match="the gradient is no number in epoch 1, step 1"):
+        trained(a_fit(tmp_path, losses={"steep": (Steep(TASK), 1.0)}, grad_clip=1.0))
+
+
+def test_a_prediction_that_is_no_number_is_told(tmp_path: Path) -> None:
+    class Spoil:
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            if job.step == 5:
+                job.model.head.weight.data.fill_(float("nan"))
+
+    with pytest.raises(FusionkitError, match="the prediction is no number for 6 of 6 samples held out"):
+        trained(a_fit(tmp_path), Spoil())
+
+
+# Precision and processes
+
+
+@pytest.mark.parametrize("precision", ["bf16", "64"])
+def test_other_precisions_train_alike(tmp_path: Path, precision: str) -> None:
+    plain = trained(a_fit(tmp_path / "plain", norm=True))
+    other = trained(a_fit(tmp_path / precision, norm=True, precision=precision))
+    assert [row["train/loss"] for row in other.history] == pytest.approx(
+        [row["train/loss"] for row in plain.history], rel=0.05
+    )
+    kinds = {value.dtype for name, value in weights(other.model).items() if "num_batches" not in name}
+    assert kinds == {torch.float64 if precision == "64" else torch.float32}
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from functools import partial
+from io import StringIO
+from lightning.fabric import Fabric
+from rich.console import Console
+from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy
+from fusionkit.flow import Task
+from fusionkit.loading import Samples
+from fusionkit.model import Blueprint
+from fusionkit.progress import Progress
+from fusionkit.sections import Train
+from fusionkit.trainer import Fit, evaluate, fit, in_order
+
+folder, devices, parts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto")
+fabric.launch()
+task = Task("classification", ("a", "b", "c"), (1, 1, 1))
+toy = Toy(samples=75)
+inputs = {name: spec for name, spec in toy.inputs().items() if name != "steps"}
+index = toy.index()
+job = Fit(
+    name="toy", model=Blueprint(inputs, {"image": Conv, "vector": Linear}, Cat, Cat, task).build({}),
+    losses={"entropy": (Entropy(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
+    train=np.flatnonzero(index.split == "train"), val=np.flatnonzero(index.split == "val"), ids=index.ids,
+    settings=Train(epochs=3, lr=0.01, accumulate=parts, optimizer="sgd"), batch_size=7, workers=0, seed=0,
+    folder=folder,
+)
+objective = fit(job, fabric, Progress(Console(file=StringIO())))
+test = np.flatnonzero(index.split == "test")
+found = evaluate(objective, in_order(job.samples, test, fabric, 7, 0), fabric, index.targets)
+if fabric.is_global_zero:
+    figures = [[row["train/loss"], row["val/loss"], row["val/oa"]] for row in job.history]
+    weights = torch.cat([value.flatten().float() for value in job.model.state_dict().values()]).numpy()
+    np.savez(folder / "answer.npz", index=found.index, probabilities=found.probabilities, figures=figures,
+             weights=weights, test=test, seen=job.seen, best=job.best_epoch)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    paths = os.pathsep.join([str(Path(__file__).parents[1] / "fakes"), os.environ.get("PYTHONPATH", "")])
+    answers = []
+    for devices, parts in [(1, 1), (2, 2)]:
+        folder = tmp_path / f"{devices}-{parts}"
+        folder.mkdir()
+        words = [sys.executable, str(script), str(folder), str(devices), str(parts)]
+        done = subprocess.run(
+            words, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(folder / "answer.npz") as held:
+            answers.append(dict(held))
+    one, two = answers
+    assert two["index"].tolist() == one["index"].tolist() == one["test"].tolist()
+    np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=1e-4)
+    np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-4)
+    np.testing.assert_allclose(two["figures"], one["figures"], atol=1e-4)
+    assert (two["seen"], two["best"]) == (one["seen"], one["best"])
