@@ -61,7 +61,11 @@ def describe(recipe: Recipe, progress: Progress | None = None) -> Description:
         RecipeError: the data are missing or do not fit the recipe.
         FusionkitError: too many samples are bad.
     """
-    opened = open_data(recipe, progress or Progress())
+    return describe_opened(recipe, open_data(recipe, progress or Progress()))
+
+
+def describe_opened(recipe: Recipe, opened: Opened) -> Description:
+    """The same of data that are open already."""
     first = opened.partitions[0]
     counts = {
         part: np.bincount(opened.index.targets[positions], minlength=len(opened.class_names))
@@ -95,7 +99,9 @@ def findings(opened: Opened) -> list[str]:
         if partition.shared_pixels:
             told.append(f"{where}{partition.shared_pixels} test samples share pixels with a sample of train or val")
         if partition.shared_groups:
-            told.append(f"{where}{partition.shared_groups} test samples are of a group that train or val has samples of")
+            told.append(
+                f"{where}{partition.shared_groups} test samples are of a group that train or val has samples of"
+            )
         if partition.left_out:
             told.append(f"{where}{partition.left_out} samples left out to keep windows apart")
         unseen = np.setdiff1d(opened.index.targets[partition.test], opened.index.targets[partition.train])

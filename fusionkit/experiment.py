@@ -94,6 +94,8 @@ def run(
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)
     told = provenance(recipe, opened, fabric)
+    if resume is not None and Run(folder.path).provenance.get("data_fingerprint") != told["data_fingerprint"]:
+        raise RequestError(f"the data have changed since {resume} was begun; start a new run")
     if fabric.is_global_zero:
         folder.begin(recipe, told, opened.survey.bad)
     callbacks = [MetricsFile(folder), TensorBoard(folder)] if fabric.is_global_zero else []
@@ -107,7 +109,7 @@ def run(
             for number in range(len(opened.partitions))
         ]
     if fabric.is_global_zero:
-        finish(folder, recipe, opened, planned, answers, fabric)
+        finish(folder, recipe, opened, planned, answers, notes, told, fabric)
     fabric.barrier()
     return Run.load(folder.path)
 

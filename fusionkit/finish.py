@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from fusionkit.describe import describe_opened
+from fusionkit.figures import Curve
 from fusionkit.opened import Opened
 from fusionkit.recipe import Recipe
+from fusionkit.registry import load_registry
+from fusionkit.report import ReportData, write_report
 from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
-from fusionkit.runs import RunFolder
+from fusionkit.runs import Run, RunFolder, to_yaml
 from fusionkit.variants import MAIN, Variant
 
 if TYPE_CHECKING:
@@ -26,9 +30,20 @@ def finish(
     opened: Opened,
     planned: Sequence[Variant],
     answers: Mapping[str, Sequence[Answer]],
+    notes: Sequence[str],
+    provenance: Mapping[str, Any],
     fabric: Fabric,
 ) -> Result:
-    """Turn the answers of all models into the files of the run folder; `result.json` comes last."""
+    """Turn the answers of all models into the files of the run folder; `result.json` comes last.
+
+    Args:
+        folder, recipe, opened: of the run.
+        planned: its models, the recipe's own first.
+        answers: of each model, one a fold.
+        notes: what else the report should say.
+        provenance: as in `provenance.json`.
+        fabric: for the peak memory.
+    """
     predictions = {name: pool(opened, given) for name, given in answers.items()}
     scores = {name: score(held, opened.class_names, recipe.seed) for name, held in predictions.items()}
     main, others = scores[MAIN], [variant for variant in planned if not variant.is_main]
@@ -54,7 +69,22 @@ def finish(
         folds=main.folds,
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)
+    for name, held in compared.items():
+        folder.write_predictions(held, opened.class_names, f"baselines/{name}")
     folder.write_confusion(main.confusion, opened.class_names)
+    sections = load_registry().manager.hook.fusionkit_report_sections(run=Run(folder.path, result))
+    report = ReportData(
+        result=result,
+        confusion=main.confusion,
+        curves=[Curve(answer.history, answer.best_epoch) for answer in answers[MAIN]],
+        data=describe_opened(recipe, opened),
+        bad=opened.survey.bad,
+        provenance=provenance,
+        resolved=to_yaml(recipe.resolved()),
+        notes=notes,
+        sections=[section for provided in sections for section in provided],
+    )
+    write_report(folder, report)
     folder.finish(result)
     return result
 

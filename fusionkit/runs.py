@@ -166,10 +166,14 @@ class RunFolder:
         head = list(dict.fromkeys(key for row in rows for key in row))
         self.write_csv("metrics.csv", head, ([row.get(key, "") for key in head] for row in rows))
 
-    def write_predictions(self, predictions: Predictions, class_names: Sequence[str]) -> None:
-        """Write `predictions.csv`, or `predictions.parquet` beyond 100,000 rows."""
+    def write_predictions(
+        self, predictions: Predictions, class_names: Sequence[str], stem: str = "predictions"
+    ) -> None:
+        """Write `<stem>.csv`, or `<stem>.parquet` beyond 100,000 rows."""
         suffix = "csv" if len(predictions) <= MOST_CSV_ROWS else "parquet"
-        write_predictions(self.path / f"predictions.{suffix}", predictions, class_names)
+        path = self.path / f"{stem}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        write_predictions(path, predictions, class_names)
 
     def write_confusion(self, counts: np.ndarray, class_names: Sequence[str]) -> None:
         """Write `confusion.csv`: counts `[K, K]`, a row a reference class, a column a predicted one."""
