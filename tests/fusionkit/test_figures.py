@@ -10,8 +10,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image
 
 from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves, png, save

@@ -1,0 +1,183 @@
+"""The report of a run: one HTML file that opens offline and prints well, and the figures beside it."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+
+from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves
+from fusionkit.metrics import LABELS, RESAMPLES, difference_text, p_text, points
+from fusionkit.result import Cost, Result, estimate_text
+from fusionkit.runs import RunFolder
+from fusionkit.sections import HEADLINES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fusionkit.describe import Description
+    from fusionkit.survey import Bad
+
+MOST_BAD = 10
+"""So many bad samples are listed; the rest is in `bad_samples.csv`."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the report tells.
+
+    Args:
+        result: the figures.
+        confusion: counts `[K, K]`, rows are the reference.
+        curves: the history of the fused model; one a fold.
+        data: what was found in the data.
+        bad: samples left out.
+        provenance: as in `provenance.json`.
+        resolved: the text of `resolved.yaml`.
+        notes: what else the reader should know, for example a baseline that could not be.
+        sections: titles and texts that plugins add.
+    """
+
+    result: Result
+    confusion: np.ndarray
+    curves: Sequence[Curve]
+    data: Description
+    bad: Sequence[Bad]
+    provenance: Mapping[str, Any]
+    resolved: str
+    notes: Sequence[str] = ()
+    sections: Sequence[tuple[str, str]] = ()
+
+
+def write_report(folder: RunFolder, data: ReportData) -> None:
+    """Write `confusion`, `learning_curves` and, with baselines, `baselines` as PNG and PDF, and `report.html`."""
+    images = {}
+    for stem, figure in draw(data).items():
+        folder.write_figure(stem, figure)
+        images[stem] = (folder.path / f"{stem}.png").read_bytes()
+    folder.write_text("report.html", render(data, images))
+
+
+def draw(data: ReportData) -> dict[str, Figure]:
+    """The figures of a run by the stems of their file names."""
+    result = data.result
+    shown = " · ".join(f"{LABELS[name]} {estimate_text(result.metrics[name])}" for name in ("oa", "kappa"))
+    figures = {
+        "confusion": confusion_figure(
+            data.confusion,
+            result.classes,
+            title=f"{result.name}: {result.table()[-1].label}",
+            subtitle=f"{shown} · {result.n:,} samples ({result.split})",
+        ),
+        "learning_curves": learning_curves(data.curves),
+    }
+    if result.baselines:
+        note = f"{result.n:,} samples ({result.split}), 95 % intervals by {result.interval}"
+        figures["baselines"] = baseline_figure(result.table(), note=note)
+    return figures
+
+
+def render(data: ReportData, images: Mapping[str, bytes]) -> str:
+    """The report as one self-contained page of HTML.
+
+    Args:
+        data: what it tells.
+        images: PNG files by the stems of `draw`.
+    """
+    sources = {stem: f"data:image/png;base64,{b64encode(image).decode()}" for stem, image in images.items()}
+    return _template().render(
+        data=data,
+        result=data.result,
+        images=sources,
+        headlines=HEADLINES,
+        labels=LABELS,
+        resamples=RESAMPLES,
+        most_bad=MOST_BAD,
+        costs=_costs(data.result),
+        provenance=_provenance(data.provenance),
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fusionkit"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "points": points,
+        "difference": difference_text,
+        "p": p_text,
+        "share": lambda value: "–" if value is None else f"{value:.3f}",
+        "many": lambda value: f"{value:,}",
+        "number": lambda value: "–" if np.isnan(value) else f"{value:.4g}",
+    }
+    return environment.get_template("report.html")
+
+
+def _costs(result: Result) -> list[tuple[str, list[str]]]:
+    """A row a model: parameters, multiply-adds, training time, samples a second."""
+    costs = {name: baseline.cost for name, baseline in result.baselines.items()} | {"fusion": result.cost}
+    return [(row.label, _cost(costs[row.name])) for row in result.table()]
+
+
+def _cost(cost: Cost) -> list[str]:
+    return [
+        _known(cost.parameters, "{:,}"),
+        "–" if cost.multiply_adds is None else _short(cost.multiply_adds),
+        "–" if cost.train_seconds is None else _duration(cost.train_seconds),
+        _known(cost.samples_per_second, "{:,.0f}"),
+        "–" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB",
+    ]
+
+
+def _known(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _short(number: float) -> str:
+    """With three digits and a letter for the thousands: `45.7 M`."""
+    for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _provenance(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values to print; what is unknown is left out."""
+    rows = [(key.replace("_", " "), _told(key, value)) for key, value in told.items() if key != "earlier"]
+    if earlier := told.get("earlier"):
+        rows.append(("resumed", f"after {len(earlier)} earlier sittings, which provenance.json describes"))
+    return [(key, value) for key, value in rows if value]
+
+
+def _told(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key == "command" and isinstance(value, (list, tuple)):
+        return shlex.join(map(str, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_told('', inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        inner = [
+            " ".join(_told("", part) for part in item.values()) if isinstance(item, Mapping) else _told("", item)
+            for item in value
+        ]
+        return ", ".join(inner)
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
