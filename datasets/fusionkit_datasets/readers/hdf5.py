@@ -29,8 +29,7 @@ def load(path: Path, ref: FileRef) -> np.ndarray:
         dtype = _header(data, path).dtype
         if h5py.check_string_dtype(data.dtype):
             return np.asarray(data.asstr()[()], dtype=np.str_)
-        offset = None if file.userblock_size else data.id.get_offset()
-        if offset is not None:
+        if (offset := data.id.get_offset()) is not None:
             return np.asarray(np.memmap(path, dtype, "r", offset, data.shape))
         return data[()]
 

@@ -23,9 +23,7 @@ def load(path: Path, ref: FileRef) -> np.ndarray:
         member = _member(archive, ref, path)
         _header(archive, member, path)
         with archive.open(member) as file:
-            values = npy.read_array(file, allow_pickle=False)
-            file.read()  # at its end the checksum is compared
-            return values
+            return npy.read_array(file, allow_pickle=False)
 
 
 def _member(archive: zipfile.ZipFile, ref: FileRef, path: Path) -> zipfile.ZipInfo:

@@ -63,9 +63,9 @@ def test_words(root: Path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("complex", "complex"),
+        ("complex", "is complex"),
         ("ragged", "lists or references"),
-        ("none", "empty"),
+        ("none", "none is empty"),
         ("words", "holds text"),
         ("packed", "did you mean 'deep/packed'"),
         ("deep", "no array 'deep'"),
@@ -115,6 +115,15 @@ def test_it_is_read_by_forked_processes_at_once(left: hdf5.ChunkedArray):
         np.testing.assert_array_equal(queue.get(timeout=30), VALUES)
     for worker in workers:
         worker.join()
+
+
+def test_each_process_opens_the_file_for_itself(left: hdf5.ChunkedArray, monkeypatch: pytest.MonkeyPatch):
+    left[0]
+    inherited = left._data
+    assert (left[1], left._data)[1] is inherited
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    np.testing.assert_array_equal(left[2], VALUES[2])
+    assert left._data is not inherited
 
 
 def test_a_damaged_chunk_is_a_bad_sample(root: Path, left: hdf5.ChunkedArray):
