@@ -21,7 +21,7 @@ SUFFIXES: dict[str, Format] = {
     ".mat": "mat",
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), "hdf5"),
     **dict.fromkeys((".csv", ".tsv", ".txt", ".list", ".dat", ".data"), "text"),
-    **dict.fromkeys((".tif", ".tiff", ".vrt", ".img", ".jp2", ".png"), "raster"),
+    **dict.fromkeys((".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".asc", ".bil", ".bip", ".bsq"), "raster"),
 }
 _MODULES: dict[Format, str] = {"npy": "npy", "npz": "npz", "mat": "matlab", "hdf5": "hdf5", "text": "text"}
 _TEXT_ONLY = ("column", "columns", "delimiter", "header")

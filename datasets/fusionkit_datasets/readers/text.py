@@ -125,7 +125,7 @@ class TextFile:
                     reader = csv.reader(file, delimiter=self.delimiter, strict=True)
                     yield from ((reader.line_num, fields) for fields in reader)
             except UnicodeDecodeError as error:
-                raise DataError("is no text in UTF-8", self.path) from error
+                raise DataError("is no text in UTF-8; if it is no text at all, say its `format`", self.path) from error
             except csv.Error as error:
                 raise DataError(f"line {reader.line_num}: {error}", self.path) from error
 
