@@ -10,11 +10,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Norm = Literal["group", "batch"]
+Norm = Literal["batch", "group"]
 
 _CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_BATCH_NORM: dict[int, Callable[..., nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT: dict[int, Callable[..., nn.Module]] = {1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
+
+
+class _SingleValue(nn.modules.batchnorm._BatchNorm):
+    """In training a single value a channel has no deviation; it is normalised as in evaluation."""
+
+    def forward(self, x: Float[Tensor, "B C ..."]) -> Float[Tensor, "B C ..."]:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class BatchNorm1d(_SingleValue, nn.BatchNorm1d):
+    """Batch norm that takes a batch of one value."""
+
+
+class BatchNorm2d(_SingleValue, nn.BatchNorm2d):
+    """Batch norm that takes a batch of one map of one pixel."""
+
+
+class BatchNorm3d(_SingleValue, nn.BatchNorm3d):
+    """Batch norm that takes a batch of one volume of one voxel."""
+
+
+_BATCH_NORM: dict[int, Callable[..., nn.Module]] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
 
 
 def make_norm(norm: Norm, channels: int, axes: int) -> nn.Module:
@@ -22,9 +45,9 @@ def make_norm(norm: Norm, channels: int, axes: int) -> nn.Module:
 
     A group has sixteen channels or more: on a map of one pixel, where they are all it has to go by, fewer say little.
     """
-    if norm == "group":
-        return nn.GroupNorm(math.gcd(channels, max(channels // 16, 1)), channels)
-    return _BATCH_NORM[axes](channels)
+    if norm == "batch":
+        return _BATCH_NORM[axes](channels)
+    return nn.GroupNorm(math.gcd(channels, max(channels // 16, 1)), channels)
 
 
 class Residual(nn.Module):
@@ -79,24 +102,25 @@ def residual_stages(
     widths: tuple[int, ...],
     *,
     depth: int,
-    keep: int,
     norm: Norm,
     dropout: float,
     circular: bool = False,
 ) -> nn.ModuleList:
-    """Stages of residual blocks; each halves the axes that are longer than `keep`.
+    """Stages of residual blocks; each halves the axes that are longer than 4, the first those longer than 16.
+
+    So of a patch of a few pixels every one counts, and larger maps become small at once.
 
     Args:
         size: the map's axes before the first stage.
         channels: its width.
         widths: width after each stage.
         depth: blocks a stage.
-        keep: the length from which on an axis is left as it is.
         norm, dropout, circular: as for `Residual`.
     """
     stages = nn.ModuleList()
-    for width in widths:
-        stride = tuple(2 if length > keep else 1 for length in size)
+    for stage, width in enumerate(widths):
+        longest = 16 if stage == 0 else 4
+        stride = tuple(2 if length > longest else 1 for length in size)
         blocks = []
         for block in range(depth):
             step = stride if block == 0 else tuple(1 for _ in size)

@@ -14,14 +14,12 @@ from fusionkit.flow import Features, InputSpec
 from fusionkit.options import Probability
 from fusionkit_encoders.convolution import Norm, make_norm, residual_stages
 
-KEEP = 8
-"""Maps up to this side are not made smaller: of a patch of a few pixels every one counts."""
-
 
 class PatchCNN(Encoder):
     """A stem over the bands, then three stages of 3x3 residual blocks of width, 2 width and 4 width channels.
 
-    The features are a map of 4 width channels. Each stage halves sides longer than 8; sides from one pixel up work.
+    The features are a map of 4 width channels. The first stage halves sides longer than 16, the others those
+    longer than 4; sides from one pixel up work.
 
     Args:
         spec: `(C, H, W)`.
@@ -31,7 +29,8 @@ class PatchCNN(Encoder):
         width: channels of the first stage.
         depth: residual blocks a stage.
         dropout: of whole channels, in every block and after the stem.
-        norm: "group" depends on no other sample and takes any batch; "batch" is for batches of 16 and more.
+        norm: "batch", or "group" for batches of a few samples; but group norm evens out the level of each sample, and
+            with it what sets dark from bright, low from high, few from many.
 
     Raises:
         ShapeError: the modality is no map.
@@ -45,7 +44,7 @@ class PatchCNN(Encoder):
         width: PositiveInt = 32,
         depth: PositiveInt = 1,
         dropout: Probability = 0.1,
-        norm: Norm = "group",
+        norm: Norm = "batch",
     ):
         super().__init__(spec)
         if len(spec.shape) != 3:
@@ -63,7 +62,7 @@ class PatchCNN(Encoder):
             nn.Dropout2d(dropout),
         )
         self.stages = residual_stages(
-            (height, columns), width, (width, 2 * width, 4 * width), depth=depth, keep=KEEP, norm=norm, dropout=dropout
+            (height, columns), width, (width, 2 * width, 4 * width), depth=depth, norm=norm, dropout=dropout
         )
 
     def embed(self, value: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B T"] | None) -> Features:

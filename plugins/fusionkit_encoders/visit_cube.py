@@ -35,7 +35,8 @@ class VisitCube(Encoder):
         width: channels of the first stage.
         depth: residual blocks a stage.
         dropout: of whole channels, in every block and after the stem.
-        norm: "group" depends on no other sample and takes any batch; "batch" is for batches of 16 and more.
+        norm: "batch", or "group" for batches of a few samples; but group norm evens out the level of each sample, and
+            with it what sets dark from bright, low from high, few from many.
 
     Raises:
         ShapeError: the modality is no cube.
@@ -51,7 +52,7 @@ class VisitCube(Encoder):
         width: PositiveInt = 32,
         depth: PositiveInt = 1,
         dropout: Probability = 0.1,
-        norm: Norm = "group",
+        norm: Norm = "batch",
     ):
         super().__init__(spec)
         if len(spec.shape) != 3:
@@ -76,7 +77,6 @@ class VisitCube(Encoder):
             width,
             (width, 2 * width, 4 * width),
             depth=depth,
-            keep=8,
             norm=norm,
             dropout=dropout,
             circular=circular,

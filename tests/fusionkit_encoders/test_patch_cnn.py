@@ -15,17 +15,42 @@ def test_keeps_the_contract(check_encoder, variant, shape):
     check_encoder(lambda: PatchCNN(spec, variant=variant, width=8), spec)
 
 
-def test_batch_norm_and_depth(check_encoder):
+def test_group_norm_and_depth(check_encoder):
     spec = InputSpec((6, 9, 9))
-    check_encoder(lambda: PatchCNN(spec, norm="batch", depth=2, width=12), spec)
+    check_encoder(lambda: PatchCNN(spec, norm="group", depth=2, width=12), spec)
+
+
+def test_group_norm_on_a_single_pixel(check_encoder):
+    spec = InputSpec((6, 1, 1))
+    check_encoder(lambda: PatchCNN(spec, norm="group"), spec)
+
+
+def test_batch_norm_of_a_single_pixel_is_that_of_evaluation():
+    encoder = PatchCNN(InputSpec((6, 1, 1)), dropout=0.0)
+    encoder(torch.randn(8, 6, 1, 1))  # moves the running statistics
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    value = torch.randn(1, 6, 1, 1)
+    alone = encoder(value).tokens
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    torch.testing.assert_close(alone, encoder.eval()(value).tokens)
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_the_level_of_a_sample_is_seen(factor):
+    """Trees twice as high are other trees: scaling a patch moves its features."""
+    encoder = PatchCNN(InputSpec((1, 8, 8))).eval()
+    value = torch.rand(4, 1, 8, 8)
+    ratio = encoder(factor * value).pooled.sum(1) / encoder(value).pooled.sum(1)
+    assert ((ratio - 1).abs() > 0.2).all()
 
 
 @pytest.mark.parametrize(
     ("side", "grids"),
     [
         (1, [(1, 1), (1, 1), (1, 1)]),
-        (8, [(8, 8), (8, 8), (8, 8)]),
-        (11, [(6, 6), (6, 6), (6, 6)]),
+        (4, [(4, 4), (4, 4), (4, 4)]),
+        (8, [(8, 8), (4, 4), (4, 4)]),
+        (11, [(11, 11), (6, 6), (3, 3)]),
         (40, [(20, 20), (10, 10), (5, 5)]),
         (64, [(32, 32), (16, 16), (8, 8)]),
     ],

@@ -22,12 +22,12 @@ def test_keeps_the_contract(check_encoder, variant, normalizations):
 @pytest.mark.parametrize("variant", ["2d", "profile"])
 def test_any_cube_of_counts_will_do(check_encoder, variant):
     spec = InputSpec((1, 3, 2), counts=True)
-    check_encoder(lambda: VisitCube(spec, variant=variant, width=8, norm="batch"), spec)
+    check_encoder(lambda: VisitCube(spec, variant=variant, width=8, norm="group"), spec)
 
 
 def test_shapes_of_the_two_variants():
     counts = torch.randint(0, 9, (2, 7, 26, 24)).float()
-    assert VisitCube(VISITS).eval()(counts).grid == (7, 6)
+    assert VisitCube(VISITS).eval()(counts).grid == (4, 3)
     profile = VisitCube(VISITS, variant="profile").eval()(counts)
     assert profile.grid is None
     assert profile.tokens.shape == (2, 21, 128)  # 168 hours, halved three times
