@@ -52,10 +52,15 @@ def test_figure_of_two_classes_says_counts_percentages_and_accuracies():
 
 
 def test_rows_are_the_reference():
-    figure = confusion_figure(np.array([[0, 7], [0, 5]]), ["a", "b"])
-    seven = next(text for text in figure.axes[0].texts if text.get_text() == "7" and text.get_position()[0] <= 1.5)
-    column, row = seven.get_position()
-    assert (round(column), round(row)) == (1, 0)
+    figure = confusion_figure(np.array([[3, 7], [0, 5]]), ["a", "b"])
+    cells = {}
+    for text in figure.axes[0].texts:
+        column, row = (round(place) for place in text.get_position())
+        cells.setdefault((row, column), []).append(text.get_text())
+    assert cells[0, 1] == ["70.0", "7"]
+    assert (1, 0) not in cells
+    shares = figure.axes[0].collections[0].get_array()
+    np.testing.assert_allclose(np.asarray(shares).reshape(2, 2), [[0.3, 0.7], [0, 1]])
 
 
 def test_a_class_without_samples_has_no_accuracy():
@@ -110,9 +115,9 @@ def test_texts_in_cells_stay_in_their_cells():
 
 
 def test_hostile_names_are_drawn_as_they_are():
-    names = ["<script>alert(1)</script>", "$x_1$ and $", "line\nbreak\ttab", "\x07bell", "", "\\frac{"]
+    names = ["<script>alert(1)</script>", "$\\frac{$ and x_1", "line\nbreak\ttab", "\x07bell", "", "{{"]
     found = " ".join(" ".join(texts(confusion_figure(counts_of(6), names))).split())
-    assert "$x_1$ and $" in found
+    assert "$\\frac{$ and x_1" in found
     assert "line break tab" in found
     assert "\x07" not in found
     assert png(confusion_figure(counts_of(6), names, title="$\\frac{$", subtitle="$_"), dpi=40)
