@@ -89,9 +89,15 @@ class RecipeError(RequestError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What `word` may be a misspelling of."""
+    near = difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `known`, else `"; choose from ..."`."""
     names = sorted(set(known))
-    if near := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
-        return f"; did you mean {near[0]!r}?"
+    if near := nearest(word, names):
+        return f"; did you mean {near!r}?"
     return f"; choose from {', '.join(names)}" if names else ""

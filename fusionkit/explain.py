@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from fusionkit.errors import suggestion
-from fusionkit.sections import home
+from fusionkit.errors import nearest, suggestion
+from fusionkit.sections import Section, home
 from fusionkit.yamlfile import KeyPath
 
 _KINDS = {
@@ -38,14 +39,18 @@ class _Complaint:
         branches: where a value may be of several types: the place of that value, and the type tried.
         message: what is wrong.
         wrong_kind: whether the value is of another kind altogether.
+        missing: whether there is no value.
+        meant: of an unknown key, the keys that were meant.
         value: what was given, where that is worth saying.
     """
 
     path: KeyPath
     branches: tuple[tuple[KeyPath, str], ...]
     message: str
-    wrong_kind: bool
-    value: str
+    wrong_kind: bool = False
+    missing: bool = False
+    meant: KeyPath = ()
+    value: str = ""
 
 
 def explain(
@@ -59,33 +64,42 @@ def explain(
         data: the data.
         other_keys: keys that are right at the top level although the model does not know them.
     """
-    complaints = []
-    for problem in error.errors(include_url=False):
-        path, branches = _real_path(problem["loc"], data, problem["type"] == "missing")
-        kind, value = problem["type"], ""
-        if kind == "extra_forbidden":
-            message = _unknown(path, model, other_keys if len(path) == 1 else ())
-        elif kind == "missing":
-            message = "is required and missing"
-        elif kind in ("value_error", "assertion_error"):
-            message = problem["msg"].partition(", ")[2]
-        else:
-            message = f"should be {_KINDS[kind]}" if kind in _KINDS else _sentence(problem["msg"])
-            value = shown(problem["input"])
-        complaints.append(_Complaint(path, branches, message, kind in _KINDS or kind == "literal_error", value))
+    complaints = [_complaint(problem, model, data, set(other_keys)) for problem in error.errors(include_url=False)]
+    complaints = _of_nearest_types(complaints)
+    misspelt = {complaint.meant for complaint in complaints}
     told: dict[KeyPath, list[_Complaint]] = defaultdict(list)
-    for complaint in _of_nearest_types(complaints):
-        told[complaint.path].append(complaint)
+    for complaint in complaints:
+        if not (complaint.missing and complaint.path in misspelt):
+            told[complaint.path].append(complaint)
     for path, several in told.items():
         yield path, "; or ".join(dict.fromkeys(c.message for c in several)) + several[-1].value
 
 
-def _unknown(path: KeyPath, model: type[BaseModel], other_keys: Iterable[str]) -> str:
-    key, known = str(path[-1]), {*_fields_at(model, path[:-1]), *other_keys}
+def _complaint(problem: ErrorDetails, model: type[BaseModel], data: Any, other_keys: set[str]) -> _Complaint:
+    kind = problem["type"]
+    path, branches = _real_path(problem["loc"], data, kind == "missing")
+    if kind == "missing":
+        return _Complaint(path, branches, "is required and missing", missing=True)
+    if kind in ("value_error", "assertion_error"):
+        return _Complaint(path, branches, problem["msg"].partition(", ")[2])
+    if kind == "extra_forbidden":
+        key, tried = str(path[-1]), {tried for site, tried in branches if site == path[:-1]}
+        known = _fields_at(model, path[:-1], tried) - {key}
+        known |= other_keys if len(path) == 1 else set()
+        message, meant = _unknown(key, known, of_core=len(path) == 1 or issubclass(model, Section))
+        return _Complaint(path, branches, message, meant=(*path[:-1], meant) if meant else ())
+    message = f"should be {_KINDS[kind]}" if kind in _KINDS else _sentence(problem["msg"])
+    wrong_kind = kind in _KINDS or kind == "literal_error"
+    return _Complaint(path, branches, message, wrong_kind=wrong_kind, value=shown(problem["input"]))
+
+
+def _unknown(key: str, known: set[str], *, of_core: bool) -> tuple[str, str | None]:
+    """What is said of an unknown key, and the key that was meant."""
     if known <= {"name"}:
-        return "unknown key; this component has no options"
-    section = home(key)
-    return "unknown key" + (f"; it belongs to {section}" if section else suggestion(key, known))
+        return "unknown key; this component has no options", None
+    if of_core and (section := home(key)):
+        return f"unknown key; it belongs to {section}", None
+    return f"unknown key{suggestion(key, known)}", nearest(key, known)
 
 
 def _sentence(message: str) -> str:
@@ -146,8 +160,8 @@ def _of_nearest_types(complaints: list[_Complaint]) -> list[_Complaint]:
     return complaints
 
 
-def _fields_at(model: type[BaseModel], path: KeyPath) -> set[str]:
-    """The keys that models of this tree know at `path`."""
+def _fields_at(model: type[BaseModel], path: KeyPath, tried: set[str]) -> set[str]:
+    """The keys that models of this tree know at `path`; of several models, those that pydantic says it tried."""
     models = [model]
     for step in path:
         annotations = []
@@ -157,6 +171,7 @@ def _fields_at(model: type[BaseModel], path: KeyPath) -> set[str]:
             else:
                 annotations.append(known)  # a key of a mapping or an index of a list: the type stays
         models = [found for annotation in annotations for found in _models_in(annotation)]
+    models = [found for found in models if found.__name__ in tried] or models
     return {name for found in models for name in found.model_fields}
 
 

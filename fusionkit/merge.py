@@ -1,7 +1,8 @@
 """One recipe over another, and `key=value` over both, with the positions of what wins.
 
-A short form means the long one, so both merge alike: `fusion: concat` is `fusion: {name: concat}`, `image: timm` under
-`modalities` is `image: {encoder: timm}`, and `loss: {focal: 2}` is `loss: {focal: {weight: 2}}`.
+The mappings of the core are merged; all else, each option of a component too, is replaced as a whole. A short form
+means the long one, so both merge alike: `fusion: concat` is `fusion: {name: concat}`, `image: timm` under `modalities`
+is `image: {encoder: timm}`, and `loss: {focal: 2}` is `loss: {focal: {weight: 2}}`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from fusionkit.sections import Data, RecipeKeys
 from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
 
 
-def merge(parent: Located, child: Located, losses: Set[str]) -> Located:
-    """Lay `child` over `parent`.
-
-    Mappings are merged, all else is replaced; `null` over a mapping removes it. Where `child` chooses another
-    component, the options of the former one go.
+def merge(parent: Located, child: Located, losses: Set[str], into: KeyPath = ()) -> Located:
+    """Lay `child` over `parent`; `null` over a mapping removes it, another component drops the former one's options.
 
     Args:
         parent, child: recipes, or parts of one.
         losses: the names of all losses; they tell `loss: {focal: 2}` from options of the loss that `parent` names.
+        into: of an option's value, change only what stands here.
     """
-    return _Merge(parent, child, losses).merged()
+    return _Merge(parent, child, losses, into).merged()
 
 
 @dataclass
@@ -37,8 +36,8 @@ class _Item:
 
 
 class _Merge:
-    def __init__(self, parent: Located, child: Located, losses: Set[str]):
-        self.parent, self.child, self.losses = parent, child, losses
+    def __init__(self, parent: Located, child: Located, losses: Set[str], into: KeyPath):
+        self.parent, self.child, self.losses, self.into = parent, child, losses, into
         self.positions = dict(parent.positions)
 
     def merged(self) -> Located:
@@ -51,7 +50,7 @@ class _Merge:
             changed = self.over(old[new.place], new.value, (*path, new.place))
             return [*old[: new.place], changed, *old[new.place + 1 :]]
         written, old, new = new, self.long(old, path), self.long(new, path)
-        if not (isinstance(old, dict) and isinstance(new, dict)):
+        if not (isinstance(old, dict) and isinstance(new, dict)) or self.is_whole(path):
             self.forget(path)
             own = {key: at for key, at in self.child.positions.items() if key[: len(path)] == path}
             self.positions[path] = next(iter(own.values()), self.child.position(path))
@@ -68,6 +67,19 @@ class _Merge:
             else:
                 merged[key] = self.over(merged.get(key), value, below)
         return merged
+
+    def is_whole(self, path: KeyPath) -> bool:
+        """Whether what stands here is the value of an option, or part of one, and to be replaced."""
+        if path == self.into[: len(path)] != self.into:
+            return False
+        match path:
+            case ("data", key, *_):
+                return key not in Data.model_fields
+            case ("loss", key):
+                return key not in self.losses and not isinstance(key, int)
+            case ("fusion", _, *_) | ("modalities", _, "encoder", _, *_) | ("loss" | "augment", _, _, *_):
+                return True
+        return False
 
     def long(self, value: Any, path: KeyPath) -> Any:
         """The mapping that a short form stands for; anything else as it is."""
@@ -132,7 +144,7 @@ def apply_override(located: Located, override: str, losses: Set[str]) -> Located
     if words[0] == "loss" and len(words) > 1 and "loss" not in located.data:
         located.data["loss"] = RecipeKeys.model_fields["loss"].default
     path, data = _nested(words, value.data, located.data, (), position)
-    return merge(located, Located(data, {path: position}), losses)
+    return merge(located, Located(data, {path: position}), losses, into=path)
 
 
 _WITH_DOTS: tuple[KeyPath, ...] = (("train", "lr_scale"),)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from torch.nn import ModuleDict
 
-from fusionkit.errors import Position, Problem, RecipeError, RequestError, suggestion
+from fusionkit.errors import Position, Problem, RecipeError, RequestError, nearest, suggestion
 from fusionkit.explain import explain, shown
 from fusionkit.merge import apply_override, merge
 from fusionkit.options import Options, options_model
@@ -218,9 +218,12 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
     core = dict(located.data)
     data, dataset = core.get("data"), None
     if isinstance(data, dict):
-        core["data"] = {key: value for key, value in data.items() if key in Data.model_fields}
+        own = {
+            key for key in data if key in Data.model_fields or ("source" not in data and nearest(str(key), ["source"]))
+        }
+        core["data"] = {key: data[key] for key in data if key in own}
+        options = {key: data[key] for key in data if key not in own}
         if isinstance(source := data.get("source"), str):
-            options = {key: value for key, value in data.items() if key not in Data.model_fields}
             dataset = check.component("dataset", source, options, ("data",), ("data", "source"), Data.model_fields)
     modalities: dict = core["modalities"] if isinstance(core.get("modalities"), dict) else {}
     encoders = {name: encoder for name, encoder in check.encoders(modalities) if encoder}

@@ -87,7 +87,7 @@ def told(data: Any, **other: Any) -> dict[str, str]:
         ({"labels": {"file": "x", "colum": 1}}, {"labels.colum": "unknown key; did you mean 'column'?"}),
         (
             {"labels": {"train": "x", "tset": "y"}},
-            {"labels.test": "is required and missing", "labels.tset": "unknown key; did you mean 'test'?"},
+            {"labels.tset": "unknown key; did you mean 'test'?"},
         ),
         (
             {"labels": {"train": "x", "test": {"file": "y", "delimeter": ";"}}},
@@ -105,13 +105,17 @@ def told(data: Any, **other: Any) -> dict[str, str]:
         ({"columns": {"a": {"file": "x", "fiel": 1}}}, {"columns.a.fiel": "unknown key; did you mean 'file'?"}),
         (
             {"listed": [{"file": "x"}, {"fiel": "x"}]},
-            {"listed.1.file": "is required and missing", "listed.1.fiel": "unknown key; did you mean 'file'?"},
+            {"listed.1.fiel": "unknown key; did you mean 'file'?"},
         ),
         ({"listed": [{"file": "x", "zzz": 1}]}, {"listed.0.zzz": "unknown key; choose from column, delimiter, file"}),
         ({"epochs": 1}, {"epochs": "unknown key; it belongs to train"}),
         ({"batch_size": 1}, {"batch_size": "unknown key; it belongs to data"}),
         ({"group_pattern": 1}, {"group_pattern": "unknown key; it belongs to data.split"}),
         ({"seed": 1}, {"seed": "unknown key; it belongs to the top level"}),
+        (
+            {"listed": [{"file": "x", "epochs": 1}]},
+            {"listed.0.epochs": "unknown key; choose from column, delimiter, file"},
+        ),
         ({"counted": {"x": "y"}}, {"counted.x": "should be a whole number, not the text 'x'"}),
     ],
 )
@@ -127,6 +131,16 @@ def test_keys_that_the_caller_knows_are_suggested_too() -> None:
     assert told({"sorce": 1}, other_keys=["source"]) == {"sorce": "unknown key; did you mean 'source'?"}
     nested = {"columns": {"a": {"file": "x", "sorce": 1}}}
     assert "source'" not in told(nested, other_keys=["source"])["columns.a.sorce"]
+
+
+def test_a_misspelt_key_is_not_missing_as_well() -> None:
+    assert told({"labels": {"train": "x", "zzz": "y"}}).keys() == {"labels.test", "labels.zzz"}
+    assert told({"listed": [{"fiel": "x"}, {}]}).keys() == {"listed.0.fiel", "listed.1.file"}
+
+
+def test_the_keys_to_choose_from_are_those_of_the_type_that_was_tried() -> None:
+    given = {"labels": {"train": "x", "test": "y", "file": "z"}}
+    assert told(given) == {"labels.file": "unknown key; choose from test, train"}
 
 
 def test_whole_numbers_as_keys_are_followed() -> None:

@@ -32,7 +32,21 @@ def overridden(recipe: str, *overrides: str) -> Any:
         ("data: {class_names: [a, b]}", "data: {class_names: [c]}", {"data": {"class_names": ["c"]}}),
         ("data: {split: official}", "data: {split: {column: f}}", {"data": {"split": {"column": "f"}}}),
         ("data: {labels: x}", "data: {labels: {name: y}}", {"data": {"labels": {"name": "y"}}}),
-        ("data: {labels: {name: x, at: 1}}", "data: {labels: {name: y}}", {"data": {"labels": {"name": "y", "at": 1}}}),
+        ("data: {labels: {file: x, at: 1}}", "data: {labels: {train: y}}", {"data": {"labels": {"train": "y"}}}),
+        ("fusion: {name: join, o: {a: 1}}", "fusion: {o: {b: 2}}", {"fusion": {"name": "join", "o": {"b": 2}}}),
+        ("loss: {ce: {o: {a: 1}}}", "loss: {ce: {o: {b: 2}, p: 3}}", {"loss": {"ce": {"o": {"b": 2}, "p": 3}}}),
+        ("loss: {name: ce, o: {a: 1}}", "loss: {o: {b: 2}}", {"loss": {"name": "ce", "o": {"b": 2}}}),
+        (
+            "modalities: {a: {encoder: {name: net, o: {a: 1}}}}",
+            "modalities: {a: {encoder: {o: {b: 2}}}}",
+            {"modalities": {"a": {"encoder": {"name": "net", "o": {"b": 2}}}}},
+        ),
+        (
+            "data: {split: {column: f, test: 0}}",
+            "data: {split: {test: 1}}",
+            {"data": {"split": {"column": "f", "test": 1}}},
+        ),
+        ("train: {lr_scale: {a: 1}}", "train: {lr_scale: {b: 2}}", {"train": {"lr_scale": {"a": 1, "b": 2}}}),
         ("train: {grad_clip: 1}", "train: {grad_clip: null}", {"train": {"grad_clip": None}}),
         # null over a mapping removes it
         ("data: {split: {val: 1}, a: 1}", "data: {split: null}", {"data": {"a": 1}}),
@@ -138,6 +152,13 @@ def test_neither_side_is_changed() -> None:
         ),
         ("modalities: {a: net, b: net}", "modalities.b=null", {"modalities": {"a": "net"}}),
         ("modalities: {a: net}", "modalities.b=plain", {"modalities": {"a": "net", "b": "plain"}}),
+        # within the value of an option
+        ("data: {i: {a: {x: 1}, b: 2}}", "data.i.a={y: 1}", {"data": {"i": {"a": {"y": 1}, "b": 2}}}),
+        ("data: {i: {a: {x: 1}, b: 2}}", "data.i.a.y=1", {"data": {"i": {"a": {"x": 1, "y": 1}, "b": 2}}}),
+        ("data: {i: {a: {x: 1}, b: 2}}", "data.i={a: 1}", {"data": {"i": {"a": 1}}}),
+        ("data: {i: {a: {x: 1}, b: 2}}", "data.i.a=null", {"data": {"i": {"b": 2}}}),
+        ("data: {i: [{x: 1}, {z: 1}]}", "data.i.0={y: 1}", {"data": {"i": [{"y": 1}, {"z": 1}]}}),
+        ("fusion: {name: join, o: {a: 1}}", "fusion.o.b=2", {"fusion": {"name": "join", "o": {"a": 1, "b": 2}}}),
         # lists
         ("loss: [ce, {name: focal, gamma: 1}]", "loss.1.weight=2", ["ce", {"name": "focal", "gamma": 1, "weight": 2}]),
         ("loss: [ce, focal]", "loss.0.weight=2", [{"name": "ce", "weight": 2}, "focal"]),

@@ -234,6 +234,7 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
             "letter, then letters, digits and `_`",
         ),
         ("  source: tile", "  source", "r.yaml:2:3: data.source: no dataset is named 'tile'; did you mean 'tiles'?"),
+        ("  sorce: tiles", "  source", "r.yaml:2:3: data.sorce: unknown key; did you mean 'source'?"),
         ("", "  source", "r.yaml:1:1: data.source: is required and missing"),
         ("", "  root", "r.yaml:1:1: data.root: is required and missing"),
         ("  bath_size: 8", "  batch", "r.yaml:5:3: data.bath_size: unknown key; did you mean 'batch_size'?"),
@@ -308,9 +309,10 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
 )
 def test_one_mistake_one_line(told: Any, line: str, instead_of: str, problem: str, monkeypatch: Any) -> None:
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
-    assert problem in told(with_line(line, instead_of))
-    if line.partition(":")[0] == instead_of or line.startswith(instead_of):
-        assert told(with_line(line, instead_of)) == [problem]
+    found = told(with_line(line, instead_of))
+    assert problem in found
+    if line and line.partition(":")[0].strip() in ("fusoin", "sorce", instead_of.strip()):
+        assert found == [problem]
 
 
 def test_sections_of_the_wrong_kind(told: Any) -> None:
