@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
 from fusionkit.contract import Dataset, Index, Sample
 from fusionkit.errors import BadSample
@@ -14,6 +15,7 @@ from fusionkit.flow import InputSpec
 from fusionkit.options import DataPath
 from fusionkit_datasets.urfc_cache import Facts, default_cache, gather, open_counts
 from fusionkit_datasets.urfc_files import BLANK, TILE_SHAPE, Place, blankness, find_places, read_tile
+from fusionkit_datasets.urfc_make import Ceiling, make_urfc
 from fusionkit_datasets.urfc_visits import SHAPE
 
 CLASS_NAMES = {
@@ -106,6 +108,30 @@ class URFC(Dataset):
         if image is None and visits is None:
             raise BadSample("neither a tile nor visits", self.root / (place.image or place.visits or ""))
         return {"image": image, "visits": visits}
+
+    @classmethod
+    def make(
+        cls,
+        folder: Path,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        places: PositiveInt = 2000,
+        test_places: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+    ) -> Ceiling:
+        """Make places up, in the small round's files, and tell the best accuracy that is possible on them.
+
+        Args:
+            folder: to write to: a new or an empty one, or one made before, which is replaced.
+            progress: is told how many of how many are done.
+            places: how many labelled places.
+            test_places: how many places without a label, as the real test places are.
+            seed: the same seed gives the same places.
+
+        Raises:
+            DataError: something else is in the folder.
+        """
+        return make_urfc(folder, places=places, test_places=test_places, seed=seed, progress=progress)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_counts": None}  # a mapped file would be copied whole into each loader worker

@@ -89,17 +89,14 @@ class Ceiling:
     visits: float
     both: float
 
-    def table(self) -> str:
-        """The figures as lines of text."""
+    def __str__(self) -> str:
         rows = {
             "nothing (majority class)": self.majority,
             "image": self.image,
             "visits": self.visits,
             "image + visits": self.both,
         }
-        return "\n".join(
-            [f"{'modalities':<26}best possible OA", *(f"{name:<26}{value:.3f}" for name, value in rows.items())]
-        )
+        return "\n".join([f"{'modalities':<26}best OA", *(f"{name:<26}{value:.3f}" for name, value in rows.items())])
 
 
 def joint() -> np.ndarray:

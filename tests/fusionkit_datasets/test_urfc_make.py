@@ -39,7 +39,7 @@ def test_ceilings_are_near_those_asked_for():
     assert best.both == pytest.approx(0.80, abs=0.01)
     assert best.majority < best.image - 0.1
     for figure in (best.image, best.visits, best.both):
-        assert f"{figure:.3f}" in best.table()
+        assert f"{figure:.3f}" in str(best)
 
 
 def test_ceilings_against_draws_from_the_tables():
