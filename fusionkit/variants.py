@@ -12,9 +12,9 @@ from fusionkit.flow import InputSpec, Task
 from fusionkit.model import Alone, Blueprint
 from fusionkit.recipe import Recipe
 from fusionkit.registry import load_registry
+from fusionkit.result import EARLY_STACK
 
 MAIN = "fusion"
-EARLY_STACK = "early_stack"
 
 
 @dataclass(frozen=True)
