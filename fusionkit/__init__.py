@@ -64,3 +64,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(import_module(f"fusionkit.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'fusionkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

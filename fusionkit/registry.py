@@ -7,6 +7,7 @@ a component's class is imported by `Registry.resolve` alone.
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections import defaultdict
 from collections.abc import Iterable
@@ -152,11 +153,11 @@ def _load(disabled: frozenset[str]) -> Registry:
 
 def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Registry:
     """Load these entry points; `disabled` names entry points or distributions that are not to be imported."""
-    registry, skip = Registry(), frozenset(disabled)
+    registry, skip = Registry(), {_canonical(name) for name in disabled}
     found: list[tuple[Component, Plugin]] = []
     for plugin, point in sorted(((_plugin(point), point) for point in points), key=lambda p: (p[0].owner, p[0].name)):
         registry.plugins.append(plugin)
-        if skip & {plugin.name, plugin.owner, f"{plugin.owner}:{plugin.name}"}:
+        if skip & {_canonical(name) for name in (plugin.name, plugin.owner, f"{plugin.owner}:{plugin.name}")}:
             plugin.status, plugin.reason = "disabled", f"named in {DISABLE_VARIABLE}"
             continue
         try:
@@ -172,6 +173,11 @@ def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -
         owners[component.kind, component.name].append(plugin)
     registry.components = [Entry(c, p, clash=len(owners[c.kind, c.name]) > 1) for c, p in found]
     return registry
+
+
+def _canonical(name: str) -> str:
+    """A name without what package indexes take for the same: `My_Package` is `my-package`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _plugin(point: EntryPoint) -> Plugin:
