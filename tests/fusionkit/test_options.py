@@ -46,12 +46,13 @@ class Part:
         pair: tuple[int, int] = (3, 4),
         root: DataPath | None = None,
         kind: Literal["a", "b"] = "a",
+        gain: float = 1,
     ): ...
 
 
 def test_keyword_only_arguments_are_the_options() -> None:
     model = options_model(Part)
-    assert list(model.model_fields) == ["dim", "rate", "sizes", "pair", "root", "kind"]
+    assert list(model.model_fields) == ["dim", "rate", "sizes", "pair", "root", "kind", "gain"]
     assert [name for name, told in model.model_fields.items() if told.is_required()] == ["rate"]
     assert model.model_fields["dim"].description == "width of the result, two lines."
     assert model.model_fields["rate"].description == "in brackets."
@@ -67,6 +68,7 @@ def test_values_of_json_become_the_types_of_the_constructor() -> None:
         "pair": (5, 6),
         "root": Path("x/y"),
         "kind": "a",
+        "gain": 1,
     }
 
 
@@ -78,7 +80,8 @@ def test_values_of_json_become_the_types_of_the_constructor() -> None:
         '{"rate": 2}',
         '{"rate": NaN}',
         '{"rate": 0, "dim": 1.0}',
-        '{"rate": 0, "dim": Infinity}',
+        '{"rate": 0, "gain": Infinity}',
+        '{"rate": 0, "gain": NaN}',
         '{"rate": 0, "dmi": 1}',
         '{"rate": 0, "pair": [1, 2, 3]}',
         '{"rate": 0, "kind": "c"}',
