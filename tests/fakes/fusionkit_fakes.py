@@ -112,7 +112,7 @@ class Conv(Encoder):
         dim: width.
         depth: how many stages.
         norm: with batch norms.
-        forgets: makes its last features anew, without what it was told of absence.
+        forgets: makes its features anew at every step, without what it was told of absence.
     """
 
     def __init__(
@@ -137,7 +137,13 @@ class Conv(Encoder):
     def embed(self, value: Tensor, valid: Tensor | None) -> Features:
         return Features.from_map(self.enter(value))
 
+    def step(self, stage: int, features: Features) -> Features:
+        return self._anew(super().step(stage, features))
+
     def finish(self, features: Features) -> Features:
+        return self._anew(features)
+
+    def _anew(self, features: Features) -> Features:
         return Features.from_map(features.map) if self.forgets else features
 
 

@@ -105,9 +105,20 @@ def test_what_stands_in_an_absent_slot_changes_nothing(training: bool, fusion: t
         assert torch.equal(one, other)
 
 
+class Watch(Cat):
+    """Notes, between the stages, which modalities say who has them."""
+
+    def exchange(self, stage: int, features: dict[str, Features]) -> dict[str, Features]:
+        self.told = [[name for name, feature in features.items() if feature.present is not None]]
+        return features
+
+
 def test_an_absent_modality_is_zero_when_pooled_even_where_an_encoder_forgets() -> None:
     encoders = {"image": partial(Conv, forgets=True)}
-    output = plan(ALL, encoders=encoders).build({}).eval()(batch_of(ALL))
+    model = plan(ALL, Watch, encoders=encoders).build({}).eval()
+    output = model(batch_of(ALL))
+    assert isinstance(model.fusion, Watch)
+    assert model.fusion.told == [["image", "vector", "steps"]]
     for number, name in enumerate(ALL):
         absent = torch.arange(6) % 3 == number
         assert output.embeddings[name][absent].abs().sum() == 0
