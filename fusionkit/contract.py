@@ -175,6 +175,9 @@ class Dataset(ABC):
     """A source of samples. Its constructor reads nothing; it only keeps its options.
 
     A dataset is copied into loader workers, so open files lazily and per process.
+
+    One that can make data up has a classmethod `make(cls, folder, progress, *, ...)`, with `progress(done, total)`:
+    `fusionkit data make NAME FOLDER` calls it, with its keyword-only arguments as options, and prints what it returns.
     """
 
     @abstractmethod

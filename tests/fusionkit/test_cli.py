@@ -189,6 +189,15 @@ def test_describe_tells_of_the_data(fusionkit, toy):
     assert fusionkit("data", "describe", "toy.yaml", "data.labels=toy.npz:lable").code == 2
 
 
+def test_a_bug_keeps_its_plain_traceback():
+    broken = "from fusionkit import catalogue, cli; catalogue.shipped = lambda: 1 / 0; cli.app(['recipes'])"
+    done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert "╭" not in done.stderr
+
+
 def test_python_m_is_the_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "fusionkit", "recipes"], cwd=tmp_path, capture_output=True, text=True, check=True
