@@ -76,7 +76,7 @@ class URFC(Dataset):
         """
         places, bad = find_places(self.root)
         facts, self._counts_file = gather(self.root, places, self.cache or default_cache(), progress)
-        self._places, self._has_visits = places, facts.has_visits
+        self._places, self._has_visits, self._counts = places, facts.has_visits, open_counts(self._counts_file)
         for i in np.flatnonzero(facts.blank):
             bad.append((places[i].id, BadSample(BLANK[facts.blank[i]], self.root / (places[i].image or ""))))
         for i, line, reason in zip(facts.bad_place, facts.bad_line, facts.bad_reason, strict=True):

@@ -25,8 +25,8 @@ from fusionkit.errors import BadSample, DataError
 from fusionkit_datasets.urfc_files import Place, blankness, read_tile
 from fusionkit_datasets.urfc_visits import SHAPE, BadLine, count_visits
 
-VERSION = "urfc 1"
-"""Enters the key: raise it when the same files come to be read otherwise."""
+VERSION = "1"
+"""Raise it when the same files come to be read otherwise: caches of another version are not looked at."""
 
 _ABSENT, _FAILED = -1, -2  # in place of a size and a time; what failed is tried again the next time
 _MOST = np.iinfo(np.uint16).max
@@ -75,8 +75,8 @@ def gather(
     """
     ids = np.array([place.id.encode() for place in places])
     stamps = np.array([_stamp(root, place.image) + _stamp(root, place.visits) for place in places], np.int64)
-    key = _digest(VERSION.encode(), ids.tobytes(), stamps.tobytes()).hex()
-    folder = cache / f"urfc-{_digest(os.fsencode(root.resolve())).hex()}"
+    key = _digest(ids.tobytes(), stamps.tobytes()).hex()
+    folder = cache / f"urfc-{_digest(VERSION.encode(), os.fsencode(root.resolve())).hex()}"
     counts_file = folder / f"{key}.npy"
     known = _load(counts_file)
     if known and not (known.stamps == _FAILED).any():

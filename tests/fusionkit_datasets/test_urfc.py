@@ -298,6 +298,11 @@ def test_cache_is_used_and_follows_the_files(root: Path, cache: Path, monkeypatc
     assert len(list(cache.rglob("*.npy"))) == len(list(cache.rglob("*.npz"))) == 1
     assert list(cache.rglob("*.part")) == []
 
+    counted.clear()
+    monkeypatch.setattr(urfc_cache, "VERSION", "of other rules")
+    visits()
+    assert len(counted) == 5
+
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("left", [0, 100])
@@ -360,3 +365,13 @@ def test_unreadable_visits_are_told_and_tried_again(root: Path, cache: Path):
     places, bad = found(data)
     assert bad == {}
     assert np.argwhere(data.read(places["small/train/000001_009"])["visits"]).tolist() == [[0, 0, 2]]
+
+
+def test_indexed_again(root: Path, cache: Path):
+    data = URFC(root=root, cache=cache)
+    data.index()
+    data.read(0)
+    put(root / "test_visit/test/000000.txt", line(4, "20181002"))
+    os.utime(root / "test_visit/test/000000.txt", ns=(0, 0))
+    data.index()
+    assert np.argwhere(data.read(0)["visits"]).tolist() == [[1, 0, 4]]
