@@ -88,6 +88,8 @@ def _complaint(problem: ErrorDetails, model: type[BaseModel], data: Any, other_k
         known |= other_keys if len(path) == 1 else set()
         message, meant = _unknown(key, known, of_core=len(path) == 1 or issubclass(model, Section))
         return _Complaint(path, branches, message, meant=(*path[:-1], meant) if meant else ())
+    if kind == "json_invalid":  # JSON can hold all that YAML can, but for one thing
+        return _Complaint(path, branches, "holds half of a surrogate pair, which is no character")
     message = f"should be {_KINDS[kind]}" if kind in _KINDS else _sentence(problem["msg"])
     wrong_kind = kind in _KINDS or kind == "literal_error"
     return _Complaint(path, branches, message, wrong_kind=wrong_kind, value=shown(problem["input"]))
@@ -154,9 +156,9 @@ def _of_nearest_types(complaints: list[_Complaint]) -> list[_Complaint]:
             tried for tried, several in by_type.items() if not any(c.wrong_kind and c.path == site for c in several)
         ]
         if of_kind:
-            nearest = min(of_kind, key=lambda tried: len(by_type[tried]))
-            others = [c for tried, several in by_type.items() if tried != nearest for c in several]
-            complaints = [complaint for complaint in complaints if complaint not in others]
+            kept = by_type[min(of_kind, key=lambda tried: len(by_type[tried]))]
+            dropped = [c for several in by_type.values() for c in several if c not in kept]
+            complaints = [complaint for complaint in complaints if complaint not in dropped]
     return complaints
 
 

@@ -99,8 +99,8 @@ class _Merge:
         if path == ("loss",) and "name" in new and not self.losses.isdisjoint(old):
             return {}
         selector = "source" if path == ("data",) else "name"
-        chosen = new.get(selector)
-        if not (path == ("data",) or _is_component(path)) or chosen is None or chosen == old.get(selector, chosen):
+        chosen = new.get(selector) if path == ("data",) or _is_component(path) else None
+        if not isinstance(chosen, str) or chosen == old.get(selector, chosen):
             return dict(old)
         kept = {key: value for key, value in old.items() if path == ("data",) and key in Data.model_fields}
         for key in old.keys() - kept.keys():

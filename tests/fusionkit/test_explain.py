@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    ValidationError,
+)
 
 from fusionkit.explain import explain
 
@@ -141,6 +151,35 @@ def test_a_misspelt_key_is_not_missing_as_well() -> None:
 def test_the_keys_to_choose_from_are_those_of_the_type_that_was_tried() -> None:
     given = {"labels": {"train": "x", "test": "y", "file": "z"}}
     assert told(given) == {"labels.file": "unknown key; choose from test, train"}
+
+
+def refused(value: str) -> str:
+    raise ValueError(f"there is no file {value}")
+
+
+class Ref(Closed):
+    file: Annotated[str, AfterValidator(refused)]
+
+
+def long_form(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class Tagged(Closed):
+    ref: Annotated[
+        Annotated[Ref, BeforeValidator(long_form), Tag("one")] | Annotated[list[Ref], Tag("list")],
+        Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
+    ]
+
+
+def test_what_is_wrong_within_the_long_form_is_told_of_the_short_one() -> None:
+    with pytest.raises(ValidationError) as error:
+        Tagged.model_validate_json('{"ref": "x"}')
+    assert list(explain(error.value, Tagged, {"ref": "x"})) == [(("ref",), "there is no file x")]
+
+
+def test_half_a_character_is_none() -> None:
+    assert told({"text": "\ud800"}) == {"": "holds half of a surrogate pair, which is no character"}
 
 
 def test_whole_numbers_as_keys_are_followed() -> None:

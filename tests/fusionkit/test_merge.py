@@ -152,6 +152,7 @@ def test_neither_side_is_changed() -> None:
         ),
         ("modalities: {a: net, b: net}", "modalities.b=null", {"modalities": {"a": "net"}}),
         ("modalities: {a: net}", "modalities.b=plain", {"modalities": {"a": "net", "b": "plain"}}),
+        ("fusion: {name: [a, b]}", "fusion.name.0=c", {"fusion": {"name": ["c", "b"]}}),
         # within the value of an option
         ("data: {i: {a: {x: 1}, b: 2}}", "data.i.a={y: 1}", {"data": {"i": {"a": {"y": 1}, "b": 2}}}),
         ("data: {i: {a: {x: 1}, b: 2}}", "data.i.a.y=1", {"data": {"i": {"a": {"x": 1, "y": 1}, "b": 2}}}),
