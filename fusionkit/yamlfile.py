@@ -96,8 +96,17 @@ _EXPLANATIONS = [
     (r"mapping values are not allowed", "a `:` that cannot stand here; indent like the lines above, or quote the text"),
     (r"could not find expected ':'", "this line has no `:`; write `key: value`"),
     (r"but found '<(scalar|alias|anchor|tag)>'", "something follows the end of a value; quote the whole value"),
-    (r"expected <block end>", "the indentation agrees with none of the lines above"),
+    (
+        r"expected (<block end>|'<document start>', but found '<block)",
+        "the indentation agrees with none of the lines above",
+    ),
     (r"unexpected end of stream", "the quote is not closed"),
+    (r"expected '<document start>'", "something follows the end of a value; quote the whole value"),
+    (
+        r"expected the node content, but found '(.)'",
+        r"no value stands before this `\1`; text that starts so needs quotes",
+    ),
+    (r"expected ',' or '.', but got '([{\[])'", r"text with `\1` in it needs quotes here"),
     (r"expected ',' or '(.)'", r"a `,` or the closing `\1` is missing"),
     (r"found character '\\t'", "a tab stands here; use spaces"),
     (r"found character '(.)' that cannot start", r"text cannot start with `\1`; put it in quotes"),
