@@ -52,7 +52,7 @@ def test_the_targets_of_make_that_it_names():
 
 @pytest.mark.slow
 def test_a_run_of_ones_own_data_leaves_the_files_named(fusionkit, folder):
-    answer = fusionkit("run", "fields.yaml", "train.epochs=1")
+    answer = fusionkit("run", "fields.yaml", "train.epochs=1", "baselines=false")
     assert answer.code == 0, answer.err
     there = {path.name for path in Path(answer.out.strip()).iterdir()}
     table = README.partition("| file | holds |")[2].partition("\n\n")[0]
