@@ -114,7 +114,14 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        """The term's value, averaged over the samples of the batch."""
+        """The term's value, a mean over the samples of the batch."""
+
+    def count(self, batch: Batch) -> float | Tensor:
+        """What that mean is over, so that parts of a batch, and processes, add up to the whole.
+
+        Its samples; override it for a weighted mean (the sum of the weights), or for one over some of the samples.
+        """
+        return float(len(batch))
 
 
 class Augmentation(ABC):

@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 from fusionkit.assembly import blamed_on, classification_task, prove_training
 from fusionkit.contract import Loss
 from fusionkit.errors import RequestError
+from fusionkit.evaluation import evaluate, in_order
 from fusionkit.finish import finish
 from fusionkit.loading import Samples
 from fusionkit.logs import MetricsFile, TensorBoard
@@ -23,7 +24,7 @@ from fusionkit.provenance import provenance
 from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.registry import load_registry
 from fusionkit.runs import Run, RunFolder
-from fusionkit.trainer import PRECISION, Fit, evaluate, fit, in_order
+from fusionkit.trainer import PRECISION, Fit, fit
 from fusionkit.variants import Variant, variants
 
 
@@ -147,9 +148,7 @@ def _folder(recipe: Recipe, fabric: Fabric, runs: Path, name: str | None, resume
         if not folder.is_of(recipe):
             raise RequestError(f"{resume} is a run of another recipe; compare its resolved.yaml")
         return folder
-    path = None
-    if fabric.is_global_zero:
-        path = RunFolder.create(runs, name or recipe.name, recipe.fusion.name).path
+    path = RunFolder.create(runs, name or recipe.name, recipe.fusion.name).path if fabric.is_global_zero else Path()
     return RunFolder(fabric.broadcast(path))
 
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
 
 from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
-from fusionkit.flow import Batch, Output
-from fusionkit.loading import Batches, Samples, loader
+from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
+from fusionkit.flow import Batch
+from fusionkit.loading import Batches, Samples
 from fusionkit.metrics import confusion, headline
 from fusionkit.model import FusionModel
 from fusionkit.optimization import hold_frozen, make_optimizer, rate
@@ -32,7 +32,7 @@ from fusionkit.progress import Progress
 from fusionkit.randomness import seed_torch
 from fusionkit.sections import Train
 
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
 
 @dataclass
@@ -99,30 +99,6 @@ class Callback:
     def on_fit_end(self, fit: Fit) -> None: ...
 
 
-class Objective(nn.Module):
-    """A model and the terms of its loss as one module, so that every parameter is seen by optimiser and processes."""
-
-    def __init__(self, model: FusionModel, losses: dict[str, tuple[Loss, float]]):
-        super().__init__()
-        self.model = model
-        self.losses = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
-
-    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
-        """The prediction, and every term before weighting."""
-        output = self.model(batch)
-        return output, {name: loss(output, batch) for name, loss in self.losses.items()}
-
-
-@dataclass
-class Evaluation:
-    """A model's answers for some samples: positions `[n]`, probabilities `[n, K]`, and the loss terms' means."""
-
-    index: np.ndarray
-    target: np.ndarray
-    probabilities: np.ndarray
-    terms: dict[str, float]
-
-
 def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] = ()) -> Any:
     """Train `job.model` in place and leave it with the weights of the best epoch.
 
@@ -134,13 +110,12 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     Raises:
         FusionkitError: a loss term became NaN or infinite; the last good checkpoint stays.
     """
-    objective = Objective(job.model, job.losses)
+    objective = Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()})
     optimizer: Any = make_optimizer(objective, job.settings)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     wrapped, optimizer = fabric.setup(objective, optimizer)
     order = Batches(job.train, job.batch_size, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size)
-    batches = _batches(job.samples, order, fabric, job.workers)
-    sizes = np.diff(order.bounds()).tolist()
+    batches = set_up(job.samples, order, fabric, job.workers)
     held_out = in_order(job.samples, job.val, fabric, job.batch_size, job.workers)
     job.parts = job.settings.accumulate
     last, best = job.folder / "last.ckpt", job.folder / "best.ckpt"
@@ -156,24 +131,19 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         order.epoch = job.epoch
         wrapped.train()
         hold_frozen(job.model, job.settings.lr_scale)
-        sums, count, started = dict.fromkeys(job.losses, 0.0), 0, time.perf_counter()
+        steps_done, started = [], time.perf_counter()
         shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
-        for batch, size in zip(shown, sizes, strict=True):
+        for batch in shown:
             factor = rate(job.step, steps, warmup, job.settings.schedule)
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            terms = _step(job, fabric, wrapped, optimizer, batch, size, progress)
+            steps_done.append(_step(job, fabric, wrapped, optimizer, batch, progress))
             job.step += 1
-            count += len(batch)
-            for name, value in terms.items():
-                sums[name] += value * len(batch)
-            _call(callbacks, "on_step_end", job, terms)
+            _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
-        everyone = _gathered(fabric, (count, sums))
-        count = sum(held for held, _ in everyone)
-        job.seen += count
-        means = {name: sum(part[name] for _, part in everyone) / count for name in sums}
+        job.seen += len(job.train)
+        means = Means.over(gathered(fabric, Means.over(steps_done))).terms()
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
         row |= {f"train/{name}": value for name, value in means.items()} | {"train/loss": job.weighted(means)}
         row |= _validate(job, fabric, wrapped, held_out)
@@ -193,21 +163,19 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     return wrapped
 
 
-def _step(
-    job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, size: int, progress: Progress
-) -> dict[str, float]:
-    """One optimiser step; the means of the loss terms.
+def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, progress: Progress) -> Means:
+    """One optimiser step; the means of the loss terms over this process's share of the batch.
 
     Where memory is full the batch is cut into more parts, whose gradients add up to the same.
     """
-    terms = None
-    while terms is None:
+    means = None
+    while means is None:
         try:
-            terms = _gradients(job, fabric, wrapped, optimizer, batch, size)
+            means = _gradients(job, fabric, wrapped, optimizer, batch)
         except torch.OutOfMemoryError:
             if job.parts >= len(batch) // 2 or fabric.world_size > 1:
                 raise
-        if terms is None:  # and no longer in `except`, whose traceback holds on to the tensors
+        if means is None:  # and no longer in `except`, whose traceback holds on to the tensors
             job.parts *= 2
             optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
@@ -220,30 +188,32 @@ def _step(
         except RuntimeError as error:
             if "non-finite" not in str(error):
                 raise
-            raise FusionkitError(_not_finite(job, "the gradient", terms, batch)) from error
+            raise FusionkitError(_not_finite(job, "the gradient", means.terms(), batch)) from error
     optimizer.step()
-    return terms
+    return means
 
 
-def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, size: int) -> dict[str, float]:
-    """Gradients of the mean over the `size` samples of the batch in all processes, of which this one has `batch`."""
+def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch) -> Means:
+    """Gradients of the objective's mean over the batch in all processes, of which this one has `batch`."""
     optimizer.zero_grad(set_to_none=True)
-    parts = list(cut(batch, job.parts))
-    sums = dict.fromkeys(job.losses, 0.0)
-    for number, part in enumerate(parts):
+    parts = cut(batch, job.parts)
+    counts = [wrapped.module.counts(part) for part in parts]
+    here = torch.tensor([sum(count[name] for count in counts) for name in job.losses], device=fabric.device)
+    everywhere = cast(torch.Tensor, fabric.all_reduce(here, reduce_op="sum")).tolist()
+    whole = dict(zip(job.losses, everywhere, strict=True))
+    means = Means()
+    for number, (part, count) in enumerate(zip(parts, counts, strict=True)):
         seed_torch(job.seed, "step", job.step, number, fabric.global_rank)
         with fabric.no_backward_sync(wrapped, enabled=number < len(parts) - 1):
             _, terms = wrapped(part)
-            total = job.weighted(terms)
-            if not torch.isfinite(total):
-                raise FusionkitError(
-                    _not_finite(job, "the loss", {n: float(t.detach()) for n, t in terms.items()}, part)
-                )
-            # Processes average their gradients, and one may have a sample more than another.
-            fabric.backward(total * (len(part) * fabric.world_size / size))
-        for name, term in terms.items():
-            sums[name] += float(term.detach()) * len(part) / len(batch)
-    return sums
+            if not all(torch.isfinite(term) for term in terms.values()):
+                told = {name: float(term.detach()) for name, term in terms.items()}
+                raise FusionkitError(_not_finite(job, "the loss", told, part))
+            shares = {name: term * (count[name] / (whole[name] or 1.0)) for name, term in terms.items()}
+            # Processes average their gradients, which are to be added.
+            fabric.backward(job.weighted(shares) * fabric.world_size)
+        means.add(terms, count)
+    return means
 
 
 def cut(batch: Batch, parts: int) -> list[Batch]:
@@ -263,52 +233,6 @@ def _not_finite(job: Fit, what: str, terms: dict[str, float], batch: Batch) -> s
         f"{', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}; try a lower train.lr, "
         f"train.grad_clip, or precision 32{f'. The last good checkpoint is {last}' if last.is_file() else ''}"
     )
-
-
-@torch.no_grad()
-def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray) -> Evaluation:
-    """Run an objective set up by Fabric over the batches of `in_order`; `targets` are those of the whole index."""
-    wrapped.eval()
-    index, chances = [], []
-    sums: dict[str, float] = {}
-    for batch in batches:
-        output, terms = wrapped(batch)
-        chance = output.logits.float().softmax(1)
-        if wrong := int((~torch.isfinite(chance)).any(1).sum()):
-            raise FusionkitError(
-                f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was one in "
-                "training; try a lower train.lr, train.grad_clip, or precision 32"
-            )
-        index.append(batch.index.cpu().numpy())
-        chances.append(chance.cpu().numpy())
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term) * len(batch)
-    everyone = _gathered(fabric, (np.concatenate(index), np.concatenate(chances), sums))
-    index_all = np.concatenate([part[0] for part in everyone])
-    unique, first = np.unique(index_all, return_index=True)
-    probabilities = np.concatenate([part[1] for part in everyone])[first]
-    terms = {name: sum(part[2][name] for part in everyone) / len(index_all) for name in sums}
-    return Evaluation(unique, targets[unique], probabilities, terms)
-
-
-def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size: int, workers: int) -> Any:
-    """Batches for evaluation: no augmentation, each process its share."""
-    order = Batches(positions, batch_size, seed=None, rank=fabric.global_rank, world=fabric.world_size)
-    return _batches(samples, order, fabric, workers)
-
-
-def _batches(samples: Samples, order: Batches, fabric: Fabric, workers: int) -> Any:
-    made = loader(samples, order, workers, pin_memory=fabric.device.type == "cuda")
-    return fabric.setup_dataloaders(made, use_distributed_sampler=False)
-
-
-def _gathered(fabric: Fabric, mine: Any) -> list[Any]:
-    """What every process has, in the same order everywhere."""
-    everyone: list[Any] = [mine]
-    if fabric.world_size > 1:
-        everyone = [None] * fabric.world_size
-        torch.distributed.all_gather_object(everyone, mine)
-    return everyone
 
 
 def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) -> dict[str, float]:

@@ -56,7 +56,8 @@ def variants(recipe: Recipe, inputs: dict[str, InputSpec], task: Task) -> tuple[
         plan = blueprint(recipe, inputs, task, modalities=modalities, fusion=fusion)
         return Variant(name, modalities, fusion, cost(plan))
 
-    made, notes = [proven(MAIN, names, None)], []
+    made = [proven(MAIN, names, None)]
+    notes: list[str] = []
     if not recipe.baselines or len(names) < 2:
         return made, notes
     for name in names:

@@ -59,6 +59,9 @@ class CrossEntropy(Loss):
         weight = self.weight[batch.target].sum()
         return total / torch.where(weight > 0, weight, 1.0)
 
+    def count(self, batch: Batch) -> float | Tensor:
+        return float(len(batch)) if self.weight is None else self.weight[batch.target].sum()
+
 
 def _weights(given: Literal["balanced"] | list[float] | dict[str, float], task: Task) -> list[float]:
     """One weight a class."""

@@ -158,6 +158,14 @@ def test_groups_share_classes_out_as_well_as_scikit_learn_does() -> None:
     assert np.mean(ours) <= np.mean(theirs)
 
 
+def test_groups_of_a_class_each_are_shared_out_too() -> None:
+    # Taking a group takes a whole class, which no class asks for; the total does.
+    classes = np.repeat(np.arange(20), 5)
+    partition = once(index_of(classes, groups=classes), test=0.2, val=0.25)
+    assert 15 <= len(partition.test) <= 25
+    assert 15 <= len(partition.val) <= 25
+
+
 def test_a_pattern_finds_the_group_in_a_column() -> None:
     plots = np.array([f"plot{i // 10}_{i % 10}" for i in range(200)])
     partition = once(
@@ -346,7 +354,7 @@ def windows_that_touch(index: Index, one: np.ndarray, other: np.ndarray) -> int:
     return sum(covered[row : row + height, column : column + width].any() for row, column in index.positions[one])
 
 
-def scene(seed: int, window: tuple[int, int], side: int = 90, count: int = 900) -> Index:
+def scene(seed: int, window: tuple[int, int], side: int = 120, count: int = 900) -> Index:
     random = np.random.default_rng(seed)
     cells = random.choice(side * side, count, replace=False)
     positions = np.stack([cells // side, cells % side], 1)
@@ -354,7 +362,7 @@ def scene(seed: int, window: tuple[int, int], side: int = 90, count: int = 900) 
 
 
 @pytest.mark.parametrize(
-    ("seed", "window", "blocks"), [(0, (5, 5), 15), (1, (3, 7), 12), (2, (4, 6), 20), (3, (1, 1), 9)]
+    ("seed", "window", "blocks"), [(0, (5, 5), 15), (1, (3, 7), 12), (2, (4, 6), 20), (3, (1, 1), 9), (4, (14, 11), 40)]
 )
 def test_blocks_leave_no_shared_pixel(seed: int, window: tuple[int, int], blocks: int) -> None:
     index = scene(seed, window)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy
+from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy, Weighted
 from lightning.fabric import Fabric
 from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
+from fusionkit.evaluation import Objective, evaluate, in_order
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.loading import EVALUATION, Samples
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.progress import Progress
 from fusionkit.sections import Train
-from fusionkit.trainer import PRECISION, Fit, _is_better, cut, evaluate, fit, in_order
+from fusionkit.trainer import PRECISION, Fit, _is_better, cut, fit
 
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 
@@ -164,13 +165,16 @@ def by_hand(job: Fit) -> dict[str, torch.Tensor]:
     order = Batches(job.train, job.batch_size, seed=job.seed)
     order.epoch = 0
     batch = job.samples.__getitems__(next(iter(order)))
-    F.cross_entropy(fresh.train()(batch).logits, batch.target).backward()
+    loss = job.losses["entropy"][0]
+    weights = torch.tensor(loss.weights) if isinstance(loss, Weighted) else None
+    F.cross_entropy(fresh.train()(batch).logits, batch.target, weights).backward()
     return {name: parameter.grad for name, parameter in fresh.named_parameters() if parameter.grad is not None}
 
 
+@pytest.mark.parametrize("loss", [Entropy, Weighted])
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 50])
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path: Path, parts: int) -> None:
-    gradient, job = first_step(tmp_path, accumulate=parts)
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path: Path, parts: int, loss: type[Loss]) -> None:
+    gradient, job = first_step(tmp_path, accumulate=parts, losses={"entropy": (loss(TASK), 1.0)})
     expected = by_hand(job)
     assert expected.keys() == {name for name, _ in job.model.named_parameters()}
     for name, value in expected.items():
@@ -331,7 +335,7 @@ def test_validation_figures_are_those_of_scikit_learn(tmp_path: Path) -> None:
     job = trained(a_fit(tmp_path, epochs=1))
     row = job.history[0]
     fabric = Fabric(accelerator="cpu", devices=1)
-    objective = fabric.setup(_objective(job))
+    objective = fabric.setup(Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()}))
     found = evaluate(objective, in_order(job.samples, job.val, fabric, 5, 0), fabric, job.samples.targets)
     assert found.index.tolist() == job.val.tolist()
     assert found.target.tolist() == (job.val % 3).tolist()
@@ -346,12 +350,6 @@ def test_validation_figures_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert found.terms["entropy"] == pytest.approx(row["val/loss"], rel=1e-6)
 
 
-def _objective(job: Fit) -> torch.nn.Module:
-    from fusionkit.trainer import Objective
-
-    return Objective(job.model, job.losses)
-
-
 def test_the_training_loss_is_the_mean_over_the_samples(tmp_path: Path) -> None:
     job = trained(a_fit(tmp_path, epochs=1, lr=1e-12, dropout=0.0, augment=False))
     with torch.no_grad():
@@ -359,6 +357,15 @@ def test_the_training_loss_is_the_mean_over_the_samples(tmp_path: Path) -> None:
         expected = F.cross_entropy(job.model(batch).logits, batch.target)
     assert job.history[0]["train/loss"] == pytest.approx(float(expected), rel=1e-5)
     assert job.seen == len(job.train) == 36
+
+
+def test_weighted_means_add_up(tmp_path: Path) -> None:
+    job = trained(a_fit(tmp_path, epochs=1, dropout=0.0, losses={"entropy": (Weighted(TASK), 1.0)}))
+    with torch.no_grad():
+        batch = job.samples.__getitems__([(EVALUATION, int(p)) for p in job.val])
+        expected = Weighted(TASK)(job.model(batch), batch)
+    assert len(job.val) > job.batch_size
+    assert job.history[0]["val/loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_callbacks_hear_of_everything_and_need_not_listen(tmp_path: Path) -> None:
@@ -460,13 +467,14 @@ from functools import partial
 from io import StringIO
 from lightning.fabric import Fabric
 from rich.console import Console
-from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy
+from fusionkit_fakes import Cat, Conv, Jitter, Linear, Toy, Weighted
+from fusionkit.evaluation import evaluate, in_order
 from fusionkit.flow import Task
 from fusionkit.loading import Samples
 from fusionkit.model import Blueprint
 from fusionkit.progress import Progress
 from fusionkit.sections import Train
-from fusionkit.trainer import Fit, evaluate, fit, in_order
+from fusionkit.trainer import Fit, fit
 
 folder, devices, parts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 fabric = Fabric(accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto")
@@ -477,7 +485,7 @@ inputs = {name: spec for name, spec in toy.inputs().items() if name != "steps"}
 index = toy.index()
 job = Fit(
     name="toy", model=Blueprint(inputs, {"image": Conv, "vector": Linear}, Cat, Cat, task).build({}),
-    losses={"entropy": (Entropy(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
+    losses={"weighted": (Weighted(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
     train=np.flatnonzero(index.split == "train"), val=np.flatnonzero(index.split == "val"), ids=index.ids,
     settings=Train(epochs=3, lr=0.01, accumulate=parts, optimizer="sgd"), batch_size=7, workers=0, seed=0,
     folder=folder,

@@ -49,6 +49,19 @@ def test_balanced_is_scikit_learns(output):
     assert loss(output, batch(TARGET)).item() == pytest.approx(weighted, rel=1e-5)
 
 
+@pytest.mark.parametrize("weights", [None, "balanced", [0.0, 1.0, 1.0, 2.0]])
+def test_parts_add_up_to_the_whole_by_their_counts(output, weights):
+    loss = CrossEntropy(TASK, class_weights=weights)
+    parts = [slice(0, 1), slice(1, 4), slice(4, 6)]
+    sums = counts = 0.0
+    for part in parts:
+        count = loss.count(batch(TARGET[part]))
+        sums += count * loss(Output(output.logits[part], output.fused[part]), batch(TARGET[part]))
+        counts += count
+    torch.testing.assert_close(sums / counts, loss(output, batch(TARGET)))
+    assert float(loss.count(batch(TARGET))) == pytest.approx(float(counts))
+
+
 def test_a_class_without_training_samples_weighs_nothing():
     """The others are weighed as if it did not exist, which is all that scikit-learn allows."""
     loss = CrossEntropy(Task("classification", NAMES, (50, 0, 5, 1)), class_weights="balanced")

@@ -1,0 +1,124 @@
+"""A model and the terms of its loss, and what they say of samples held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from fusionkit.contract import Loss
+from fusionkit.errors import FusionkitError
+from fusionkit.flow import Batch, Output
+from fusionkit.loading import Batches, Samples, loader
+from fusionkit.model import FusionModel
+
+
+class Objective(nn.Module):
+    """A model and the terms of its loss as one module, so that every parameter is seen by optimiser and processes."""
+
+    def __init__(self, model: FusionModel, losses: Mapping[str, Loss]):
+        super().__init__()
+        self.model = model
+        self.losses = nn.ModuleDict(dict(losses))
+
+    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
+        """The prediction, and every term before weighting."""
+        output = self.model(batch)
+        return output, {name: loss(output, batch) for name, loss in self.losses.items()}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What the mean of every term is over; see `Loss.count`."""
+        return {name: float(cast(Loss, loss).count(batch)) for name, loss in self.losses.items()}
+
+
+@dataclass
+class Means:
+    """Means of the loss terms over several batches."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, terms: Mapping[str, Tensor], counts: Mapping[str, float]) -> None:
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(term.detach()) * counts[name]
+            self.counts[name] = self.counts.get(name, 0.0) + counts[name]
+
+    @classmethod
+    def over(cls, several: Iterable[Means]) -> Means:
+        total = cls()
+        for part in several:
+            for name, value in part.sums.items():
+                total.sums[name] = total.sums.get(name, 0.0) + value
+                total.counts[name] = total.counts.get(name, 0.0) + part.counts[name]
+        return total
+
+    def terms(self) -> dict[str, float]:
+        """The mean of each term; zero where it was over nothing."""
+        return {name: value / (self.counts[name] or 1.0) for name, value in self.sums.items()}
+
+
+@dataclass
+class Evaluation:
+    """A model's answers for some samples: positions `[n]`, probabilities `[n, K]`, and the loss terms' means."""
+
+    index: np.ndarray
+    target: np.ndarray
+    probabilities: np.ndarray
+    terms: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray) -> Evaluation:
+    """Run an objective set up by Fabric over the batches of `in_order`.
+
+    Args:
+        wrapped: the objective; it is left in evaluation mode.
+        batches, fabric: every process takes its share, and every process is given the whole answer.
+        targets: of the whole index.
+
+    Raises:
+        FusionkitError: a prediction is NaN or infinite.
+    """
+    wrapped.eval()
+    index, chances, means = [], [], Means()
+    for batch in batches:
+        output, terms = wrapped(batch)
+        chance = output.logits.float().softmax(1)
+        if wrong := int((~torch.isfinite(chance)).any(1).sum()):
+            raise FusionkitError(
+                f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was one in "
+                "training; try a lower train.lr, train.grad_clip, or precision 32"
+            )
+        index.append(batch.index.cpu().numpy())
+        chances.append(chance.cpu().numpy())
+        means.add(terms, wrapped.module.counts(batch))
+    everyone = gathered(fabric, (np.concatenate(index), np.concatenate(chances), means))
+    unique, first = np.unique(np.concatenate([part[0] for part in everyone]), return_index=True)
+    probabilities = np.concatenate([part[1] for part in everyone])[first]
+    return Evaluation(unique, targets[unique], probabilities, Means.over(part[2] for part in everyone).terms())
+
+
+def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size: int, workers: int) -> Any:
+    """Batches for evaluation: no augmentation, each process its share."""
+    order = Batches(positions, batch_size, seed=None, rank=fabric.global_rank, world=fabric.world_size)
+    return set_up(samples, order, fabric, workers)
+
+
+def set_up(samples: Samples, order: Batches, fabric: Fabric, workers: int) -> Any:
+    """A loader that brings batches to the device."""
+    made = loader(samples, order, workers, pin_memory=fabric.device.type == "cuda")
+    return fabric.setup_dataloaders(made, use_distributed_sampler=False)
+
+
+def gathered(fabric: Fabric, mine: Any) -> list[Any]:
+    """What every process has, in the same order everywhere."""
+    everyone: list[Any] = [mine]
+    if fabric.world_size > 1:
+        everyone = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everyone, mine)
+    return everyone
