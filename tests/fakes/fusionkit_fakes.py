@@ -78,6 +78,13 @@ class Toy(Dataset):
         return {"image": image, "vector": vector, "steps": random.normal(size=(1 + i % 4, 3)).astype(np.float32)}
 
 
+class Twins(Toy):
+    """Two maps of one shape."""
+
+    def inputs(self) -> dict[str, InputSpec]:
+        return dict.fromkeys(("one", "two"), super().inputs()["image"])
+
+
 class Unreadable(Toy):
     """Fails the test that reads a sample."""
 
@@ -322,7 +329,7 @@ class Crooked(Augmentation):
 
 
 _KINDS: dict[Kind, tuple[type, ...]] = {
-    "dataset": (Toy, Unreadable),
+    "dataset": (Toy, Twins, Unreadable),
     "encoder": (Linear, Conv, Fixed, Shorten),
     "fusion": (Cat, Plus, Talk, Stack, Share, Flat),
     "loss": (Entropy, Branches, Picky),

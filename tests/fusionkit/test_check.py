@@ -74,6 +74,16 @@ def test_shared_weights_count_once_and_their_work_as_often_as_it_is_done() -> No
     assert adds == 2 * 5 * 4 + 8 * 6 + 6 * 3
 
 
+def test_a_shared_weight_stands_in_the_row_of_its_first_owner() -> None:
+    rows = {
+        row.part: row.parameters
+        for row in checked(data={"source": "twins"}, modalities={"one": "conv", "two": "conv"}, fusion="share").rows
+    }
+    stages = 2 * (4 * 4 * 9)
+    assert (rows["one"], rows["two"]) == ((2 * 4 * 9 + 4) + stages, stages)
+    assert rows.pop("total") == sum(rows.values())
+
+
 class Grouped(Encoder):
     """Depthwise convolution with dilation, then a transposed one."""
 

@@ -167,6 +167,17 @@ def test_absent_zero_and_another_type_are_not_identical() -> None:
     assert surveyed(values).duplicates() == 0
 
 
+def test_the_same_value_in_another_modality_is_not_identical() -> None:
+    specs = {"one": InputSpec((2,)), "two": InputSpec((2,))}
+    here, gone = np.ones(2), None
+    index = index_of([0, 1, 0, 1])
+    held = Held(specs, {"one": [here, gone, here, here], "two": [gone, here, here, gone]}, index)
+    found = survey(held, index, specs, [Partition(np.array([0, 2]), np.array([1]), np.array([3]))])
+    assert found.identical(np.array([1]), np.array([0])) == 0
+    assert found.identical(np.array([3]), np.array([0, 1])) == 1
+    assert found.duplicates() == 1
+
+
 def test_the_fingerprint_changes_with_content_labels_and_names() -> None:
     prints = {surveyed(data()).fingerprint}
     values = data()
