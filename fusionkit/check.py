@@ -141,7 +141,7 @@ def _parameters(module: nn.Module, counted: set[int] | None = None) -> int:
     """Parameters of a module that are not in `counted`, which remembers them: shared weights count once."""
     counted = set() if counted is None else counted
     new = {id(parameter): parameter.numel() for parameter in module.parameters() if id(parameter) not in counted}
-    counted |= new.keys()
+    counted.update(new)
     return sum(new.values())
 
 
