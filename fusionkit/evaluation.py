@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
 from fusionkit.flow import Batch, Output
-from fusionkit.loading import Batches, Samples, loader
+from fusionkit.loading import Batches, Samples, loader, plainly
 from fusionkit.model import FusionModel
 
 
@@ -86,7 +86,7 @@ def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np
     """
     wrapped.eval()
     index, chances, means = [], [], Means()
-    for batch in batches:
+    for batch in plainly(batches):
         output, terms = wrapped(batch)
         chance = output.logits.float().softmax(1)
         if wrong := int((~torch.isfinite(chance)).any(1).sum()):

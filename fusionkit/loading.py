@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from fusionkit.contract import Augmentation, Dataset, Sample
 from fusionkit.errors import BadSample, FusionkitError
 from fusionkit.flow import Batch, InputSpec
 from fusionkit.randomness import generator
+
+T = TypeVar("T")
 
 EVALUATION = -1
 """The epoch of samples that are not augmented."""
@@ -192,6 +194,17 @@ def loader(samples: Samples, batches: Batches, workers: int, *, pin_memory: bool
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
     )
+
+
+def plainly(batches: Iterable[T]) -> Iterator[T]:
+    """Pass on what a loader brings; what goes wrong in a loader process is told without that process's traceback."""
+    try:
+        yield from batches
+    except FusionkitError as error:
+        *before, last = str(error).strip().splitlines()
+        if not any("DataLoader worker process" in line for line in before):
+            raise
+        raise type(error)(last.partition(": ")[2]) from error
 
 
 def _as_is(batch: Any) -> Batch:

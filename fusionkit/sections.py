@@ -66,7 +66,7 @@ class Split(Section):
     """With `column`: the value or values that are test. Without: the fraction of the samples, for example 0.2."""
     val: Scalar | list[Scalar] | None = 0.15
     """A fraction (a number with a point between 0 and 1) of what is not test, or with `column` the value or values
-    that are val."""
+    that are val. Where the official split has val samples, those are taken."""
     train: Scalar | list[Scalar] | None = None
     """With `column`: the value or values that are train; default all that are neither test nor val."""
     group: str | None = None

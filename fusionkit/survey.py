@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
-from fusionkit.loading import read_checked
+from fusionkit.loading import plainly, read_checked
 from fusionkit.model import Statistics
 from fusionkit.splits import Partition
 
@@ -176,7 +176,7 @@ def survey(
         train[row, partition.train] = True
     chunks: DataLoader[_Chunk] = DataLoader(_Reader(dataset, inputs, used, train), batch_size=None, num_workers=workers)
     total = _Chunk(0)
-    for chunk in chunks:
+    for chunk in plainly(chunks):
         total.add(chunk)
         if progress:
             progress(total.count, len(used))

@@ -24,7 +24,7 @@ from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
 from fusionkit.flow import Batch
-from fusionkit.loading import Batches, Samples
+from fusionkit.loading import Batches, Samples, plainly
 from fusionkit.metrics import confusion, headline
 from fusionkit.model import FusionModel
 from fusionkit.optimization import hold_frozen, make_optimizer, rate
@@ -132,7 +132,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         wrapped.train()
         hold_frozen(job.model, job.settings.lr_scale)
         steps_done, started = [], time.perf_counter()
-        shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
+        shown = progress.track(plainly(batches), f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
         for batch in shown:
             factor = rate(job.step, steps, warmup, job.settings.schedule)
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fusionkit_fakes import Crooked, Held, Jitter, Toy, index_of
 
-from fusionkit.errors import BadSample, FusionkitError
+from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import Batch, InputSpec
-from fusionkit.loading import EVALUATION, Batches, Samples, collate, loader, read_checked
+from fusionkit.loading import EVALUATION, Batches, Samples, collate, loader, plainly, read_checked
 
 VECTOR, STEPS = InputSpec((3,)), InputSpec((4, 2), ragged=True)
 
@@ -78,6 +78,18 @@ def test_data_that_went_bad_since_the_survey_are_named() -> None:
     held = Held({"a": VECTOR}, {"a": [BadSample("image is truncated", "x.png")] * 2}, index_of([0, 1]))
     with pytest.raises(FusionkitError, match=r"sample 1 of the dataset was good and now is not: x.png: image is trunc"):
         Samples(held, np.array([0, 1]), held.specs)[(0, 1)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_goes_wrong_in_a_worker_is_told_in_one_line(workers: int) -> None:
+    made = loader(toy_samples(0, Crooked(Toy().inputs())), Batches(np.arange(9), 4, seed=0), workers)
+    with pytest.raises(FusionkitError) as told:
+        list(plainly(made))
+    assert str(told.value) == "the augmentation Crooked fails: image is 1 x 6 x 6, not 2 x 6 x 6"
+    held = Held({"a": VECTOR}, {"a": [DataError("is gone", "/data/x.png")] * 4}, index_of([0, 1, 0, 1]))
+    made = loader(Samples(held, np.array([0, 1, 0, 1]), held.specs), Batches(np.arange(4), 2, seed=0), workers)
+    with pytest.raises(DataError, match=r"^/data/x\.png: is gone$"):
+        list(plainly(made))
 
 
 def test_absent_inputs_are_zero_and_told() -> None:
