@@ -289,13 +289,17 @@ def test_the_best_epoch_of_validation_is_kept(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.weights: dict[int, dict[str, torch.Tensor]] = {}
 
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            if job.epoch >= 3:  # from the fourth epoch on, make it worse
+                job.model.head.weight.data *= -2
+
         def on_epoch_end(self, job: Fit) -> None:
             self.weights[job.epoch] = weights(job.model)
 
     keep = Keep()
-    job = trained(a_fit(tmp_path, epochs=6, lr=0.03, select="loss"), keep)
+    job = trained(a_fit(tmp_path, epochs=5, lr=0.03, select="loss"), keep)
     losses = [row["val/loss"] for row in job.history]
-    assert job.best_epoch == 1 + int(np.argmin(losses))
+    assert job.best_epoch == 1 + int(np.argmin(losses)) < 4
     for name, value in weights(job.model).items():
         assert torch.equal(value, keep.weights[job.best_epoch][name])
     held = torch.load(tmp_path / "best.ckpt", weights_only=True)["model"]
@@ -320,6 +324,36 @@ def test_ties_go_to_the_lower_loss_and_then_to_the_earlier() -> None:
 def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
     job = trained(a_fit(tmp_path, epochs=9, lr=1e-12, early_stopping=2))
     assert (len(job.history), job.best_epoch, job.stale) == (3, 1, 2)
+
+
+def test_patience_begins_anew_with_every_better_epoch(tmp_path: Path) -> None:
+    class Lean:
+        """Lets the answer lean to one class, more or less in each epoch: the validation loss follows."""
+
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            job.model.head.weight.data.zero_()
+            job.model.head.bias.data = torch.tensor([[3.0, 4.0, 2.0, 5.0, 6.0, 1.0][job.epoch], 0, 0])
+
+    job = trained(a_fit(tmp_path, epochs=6, early_stopping=2, select="loss", lr=1e-9), Lean())
+    assert (len(job.history), job.best_epoch) == (5, 3)
+
+
+def test_every_epoch_has_its_own_order_and_draws(tmp_path: Path) -> None:
+    class Asked(Samples):
+        def __getitems__(self, requests: list[tuple[int, int]]) -> Batch:
+            asked.extend(requests)
+            return super().__getitems__(requests)
+
+    asked: list[tuple[int, int]] = []
+    job = a_fit(tmp_path, epochs=2)
+    samples = job.samples
+    job.samples = Asked(samples.dataset, samples.targets, samples.inputs, samples.augmentations, samples.seed)
+    trained(job)
+    orders = [[position for epoch, position in asked if epoch == number] for number in (0, 1, EVALUATION)]
+    assert sorted(orders[0]) == sorted(orders[1]) == job.train.tolist()
+    assert orders[0] != orders[1]
+    assert orders[2] == job.val.tolist() * 2
+    assert len(asked) == sum(map(len, orders))
 
 
 def test_test_samples_are_never_read(tmp_path: Path) -> None:
