@@ -110,6 +110,7 @@ def blueprint(
         make_fusion=fusion or recipe.fusion.build,
         task=task,
         normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
+        whitened=whitened(recipe) & frozenset(names),
         branches=any(needs_branches(term.loss) for term in recipe.losses),
         seed=recipe.seed,
     )
@@ -136,7 +137,12 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task) 
 def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:
     """Whether a modality is brought to zero mean and unit deviation."""
     normalize = recipe.modalities[name].normalize
-    return normalize == "standard" or (normalize == "auto" and not spec.counts)
+    return normalize in ("standard", "whiten") or (normalize == "auto" and not spec.counts)
+
+
+def whitened(recipe: Recipe) -> frozenset[str]:
+    """The modalities whose channels are decorrelated."""
+    return frozenset(name for name, modality in recipe.modalities.items() if modality.normalize == "whiten")
 
 
 def needs_branches(loss: Chosen) -> bool:

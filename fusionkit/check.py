@@ -118,6 +118,7 @@ def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, 
         encoder, value = model.encoders[name], inputs[name].value
         features = " x ".join(map(str, (spec.dim, *(spec.grid or ()))))
         adds = _multiply_adds(encoder, value, inputs[name].valid)
+        adds += _multiply_adds(model.normalizers[name], batch.inputs[name])
         shape = " x ".join(map(str, value.shape[1:]))
         component = recipe.modalities[name].encoder.name
         rows.append(CheckRow(name, component, shape, features, spec.tokens, _parameters(encoder, counted), adds))

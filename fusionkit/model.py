@@ -9,45 +9,14 @@ from math import ceil
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.contract import Encoder, Fusion
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+from fusionkit.normalization import Standardize, Statistics, Whiten
 from fusionkit.randomness import seed_torch
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Per-channel mean and standard deviation of one modality, over the training split."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class Standardize(nn.Module):
-    """Zero mean and unit deviation per channel. The statistics are buffers: they travel with the weights.
-
-    Args:
-        spec: the shape of the modality.
-        statistics: None leaves the values as they are.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, spec: InputSpec, statistics: Statistics | None):
-        super().__init__()
-        shape = [1] * (len(spec.shape) + 1)
-        shape[spec.channel_axis + 1] = spec.channels
-        mean = torch.tensor(statistics.mean) if statistics else torch.zeros(spec.channels)
-        std = torch.tensor(statistics.std) if statistics else torch.ones(spec.channels)
-        self.register_buffer("mean", mean.float().reshape(shape))
-        self.register_buffer("std", torch.where(std > 0, std, 1.0).float().reshape(shape))
-
-    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-        return (value.to(self.mean.dtype) - self.mean) / self.std
 
 
 class Alone(Fusion):
@@ -149,6 +118,7 @@ class Blueprint:
         make_fusion: makes the fusion, given the shapes of the features.
         task: what is predicted.
         normalized: the modalities that are standardised.
+        whitened: those of them whose channels are also decorrelated.
         branches: whether each modality gets a head of its own.
         seed: of the initial weights.
     """
@@ -159,6 +129,7 @@ class Blueprint:
     make_fusion: Callable[[Mapping[str, FeatureSpec]], Fusion]
     task: Task
     normalized: frozenset[str] = frozenset()
+    whitened: frozenset[str] = frozenset()
     branches: bool = False
     seed: int = 0
 
@@ -235,8 +206,12 @@ class Blueprint:
         statistics: Mapping[str, Statistics],
     ) -> FusionModel:
         outputs = self.task.outputs
+        scaling = {
+            name: (Whiten if name in self.whitened else Standardize)(spec, statistics.get(name))
+            for name, spec in self.inputs.items()
+        }
         return FusionModel(
-            nn.ModuleDict({name: Standardize(spec, statistics.get(name)) for name, spec in self.inputs.items()}),
+            nn.ModuleDict(scaling),
             encoders,
             fusion,
             nn.Linear(dim, outputs),

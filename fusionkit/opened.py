@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusionkit.assembly import blamed_on, class_names, recipe_inputs
+from fusionkit.assembly import blamed_on, class_names, recipe_inputs, whitened
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
@@ -76,6 +76,7 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
                 index,
                 inputs,
                 partitions,
+                whitened=whitened(recipe),
                 workers=recipe.data.num_workers,
                 max_bad=recipe.data.max_bad,
                 progress=move,

@@ -121,9 +121,10 @@ class ModalityKeys(Section):
 
     encoder: Any
     """The encoder component: its name, or a mapping with `name` and its options."""
-    normalize: Literal["auto", "standard", "none"] = "auto"
-    """`standard`: zero mean and unit deviation per channel, by statistics of the training split alone. `auto`:
-    standard, except for counts."""
+    normalize: Literal["auto", "standard", "whiten", "none"] = "auto"
+    """By statistics of the training split alone. `standard`: zero mean and unit deviation per channel. `whiten`:
+    also decorrelated (principal components of even variance), for hyperspectral bands, whose differences are small
+    beside what they share. `auto`: standard, except for counts."""
     shape: list[PositiveInt] | None = None
     """The shape of one sample. Optional; lets `fusionkit check` work where the data are not at hand, and is compared
     with the data where they are."""

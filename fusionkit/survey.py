@@ -15,7 +15,7 @@ from fusionkit.contract import Dataset, Index
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
 from fusionkit.loading import plainly, read_checked
-from fusionkit.model import Statistics
+from fusionkit.normalization import Statistics
 from fusionkit.splits import Partition
 
 _CHUNK = 64
@@ -74,7 +74,8 @@ class _Chunk:
     absent: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     moments: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
-    """Per (partition, modality): count, mean and squared deviations from it of each channel, `[3, C]`."""
+    """Per (partition, modality): count and mean of each channel, and the squared deviations from it, `[3, C]`, or
+    their products where the modality is to be whitened, `[2 + C, C]`."""
 
     def add_range(self, name: str, low: float, high: float) -> None:
         held = self.ranges.get(name, (np.inf, -np.inf))
@@ -96,8 +97,16 @@ class _Chunk:
 
 
 class _Reader(TorchDataset[_Chunk]):
-    def __init__(self, dataset: Dataset, inputs: dict[str, InputSpec], positions: np.ndarray, train: np.ndarray):
+    def __init__(
+        self,
+        dataset: Dataset,
+        inputs: dict[str, InputSpec],
+        positions: np.ndarray,
+        train: np.ndarray,
+        whitened: frozenset[str],
+    ):
         self.dataset, self.inputs, self.positions, self.train = dataset, inputs, positions, train
+        self.whitened = whitened
 
     def __len__(self) -> int:
         return -(-len(self.positions) // _CHUNK)
@@ -123,19 +132,21 @@ class _Reader(TorchDataset[_Chunk]):
                 digest.update(np.ascontiguousarray(value).data)
                 chunk.add_range(name, float(value.min()), float(value.max()))
                 if self.train[:, position].any():
-                    moments = _moments(value, spec)
+                    moments = _moments(value, spec, name in self.whitened)
                     for partition in np.flatnonzero(self.train[:, position]).tolist():
                         chunk.add_moments((partition, name), moments)
             chunk.digests[position] = digest.digest()
         return chunk
 
 
-def _moments(value: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Count, mean and sum of squared deviations of each channel, `[3, C]`."""
+def _moments(value: np.ndarray, spec: InputSpec, products: bool) -> np.ndarray:
+    """Count and mean of each channel and the sums of squared deviations, `[3, C]`, or of their products."""
     channels = np.moveaxis(value, spec.channel_axis, 0).reshape(spec.channels, -1).astype(np.float64)
     count = np.full(spec.channels, channels.shape[1], dtype=np.float64)
     mean = channels.mean(1)
-    return np.stack([count, mean, np.square(channels - mean[:, None]).sum(1)])
+    apart = channels - mean[:, None]
+    spread = apart @ apart.T if products else np.square(apart).sum(1)[np.newaxis]
+    return np.concatenate([count[np.newaxis], mean[np.newaxis], spread])
 
 
 def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -143,7 +154,9 @@ def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     count = one[0] + other[0]
     apart = other[1] - one[1]
     mean = one[1] + apart * other[0] / count
-    return np.stack([count, mean, one[2] + other[2] + apart**2 * one[0] * other[0] / count])
+    between = np.outer(apart, apart) if len(one) > 3 else np.square(apart)[np.newaxis]
+    spread = one[2:] + other[2:] + between * one[0] * other[0] / count
+    return np.concatenate([count[np.newaxis], mean[np.newaxis], spread])
 
 
 def survey(
@@ -152,6 +165,7 @@ def survey(
     inputs: dict[str, InputSpec],
     partitions: Sequence[Partition],
     *,
+    whitened: frozenset[str] = frozenset(),
     workers: int = 0,
     max_bad: float = 0.01,
     progress: Callable[[int, int], None] | None = None,
@@ -162,6 +176,7 @@ def survey(
         dataset, index: where from.
         inputs: the modalities wanted.
         partitions: who is train, for the statistics.
+        whitened: the modalities whose covariance is wanted.
         workers: loader processes; the result does not depend on it.
         max_bad: the share of bad samples above which this raises.
         progress: told of (done, total).
@@ -174,7 +189,9 @@ def survey(
     train = np.zeros((len(partitions), len(index)), dtype=bool)
     for row, partition in enumerate(partitions):
         train[row, partition.train] = True
-    chunks: DataLoader[_Chunk] = DataLoader(_Reader(dataset, inputs, used, train), batch_size=None, num_workers=workers)
+    chunks: DataLoader[_Chunk] = DataLoader(
+        _Reader(dataset, inputs, used, train, whitened), batch_size=None, num_workers=workers
+    )
     total = _Chunk(0)
     for chunk in plainly(chunks):
         total.add(chunk)
@@ -199,7 +216,10 @@ def survey(
     return Survey(
         good=good,
         bad=listed + bad,
-        statistics=[{name: _statistics(total.moments[row, name]) for name in inputs} for row in range(len(partitions))],
+        statistics=[
+            {name: _statistics(total.moments[row, name], name in whitened) for name in inputs}
+            for row in range(len(partitions))
+        ],
         absent={name: total.absent[name] for name in inputs},
         ranges=total.ranges,
         digests=total.digests,
@@ -222,9 +242,10 @@ def _refuse_if_many(bad: list[Bad], of: int, max_bad: float) -> None:
     )
 
 
-def _statistics(moments: np.ndarray) -> Statistics:
-    count, mean, squares = moments
-    std = np.sqrt(squares / count)
+def _statistics(moments: np.ndarray, products: bool) -> Statistics:
+    count, mean, spread = moments[0], moments[1], moments[2:]
+    std = np.sqrt((np.diagonal(spread) if products else spread[0]) / count)
     # A constant channel leaves rounding noise here; dividing by that would blow it up.
     std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = 0
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
+    covariance = tuple(map(tuple, (spread / count).tolist())) if products else None
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), covariance)

@@ -51,6 +51,18 @@ def test_statistics_are_those_of_numpy_over_train_alone() -> None:
     np.testing.assert_allclose(found["steps"].std, steps.std(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_covariances_are_those_of_numpy_over_train_alone_and_only_where_wanted(workers: int) -> None:
+    values = data()
+    (found,) = surveyed(values, whitened=frozenset(("map", "steps")), workers=workers).statistics
+    maps = np.stack(values["map"][:120]).swapaxes(0, 1).reshape(3, -1)
+    np.testing.assert_allclose(found["map"].covariance, np.cov(maps, bias=True), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found["map"].std, maps.std(1), rtol=1e-10)
+    steps = np.concatenate(values["steps"][:120]).astype(np.float64)
+    np.testing.assert_allclose(found["steps"].covariance, np.cov(steps.T, bias=True), rtol=1e-10, atol=1e-10)
+    assert found["vector"].covariance is None
+
+
 def test_a_small_spread_far_from_zero_is_kept_and_a_constant_has_none() -> None:
     values = data()
     random = np.random.default_rng(1)
