@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +75,9 @@ class Whiten(Standardize):
 
     def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         standardised = super().forward(value).movedim(self.axis, -1)
-        # The small components are differences of large numbers, which 16-bit floats cannot tell.
-        with torch.autocast(standardised.device.type, enabled=False):
+        # The small components are differences of large numbers, which 16-bit floats cannot tell. Meta has no autocast.
+        device = standardised.device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return (standardised @ self.components).movedim(-1, self.axis)
 
 

@@ -66,6 +66,16 @@ def test_rows_agree_with_a_calculation_by_hand() -> None:
     assert total.multiply_adds == sum(row.multiply_adds for row in parts)
 
 
+def test_whitening_costs_a_square_of_the_channels_at_every_pixel() -> None:
+    encoder = {"name": "conv", "dim": 4, "depth": 2}
+    plain, whitened = (
+        checked(modalities={"image": {"encoder": encoder, "normalize": how}, "vector": "linear"})
+        for how in ("standard", "whiten")
+    )
+    assert whitened.rows[0].multiply_adds - plain.rows[0].multiply_adds == 36 * 2 * 2
+    assert whitened.rows[-1].multiply_adds == sum(row.multiply_adds for row in whitened.rows[:-1])
+
+
 def test_shared_weights_count_once_and_their_work_as_often_as_it_is_done() -> None:
     spec = InputSpec((5,))
     plain = partial(Linear, dim=4, depth=0)
