@@ -9,6 +9,7 @@ from torch import nn
 
 from fusionkit.errors import RequestError, suggestion
 from fusionkit.model import FusionModel
+from fusionkit.pairing import torchvision_needed
 from fusionkit.sections import Train
 
 
@@ -58,7 +59,8 @@ def prove_optimizer(settings: Train) -> None:
 
 
 def _create(settings: Train, groups: list[dict]) -> torch.optim.Optimizer:
-    from timm.optim import create_optimizer_v2, list_optimizers  # imports torchvision, which is slow
+    with torchvision_needed():
+        from timm.optim import create_optimizer_v2, list_optimizers  # imports torchvision, which is slow
 
     # What timm calls sgd is Nesterov's, which is nothing without momentum.
     name = "momentum" if settings.optimizer == "sgd" and settings.momentum == 0 else settings.optimizer

@@ -15,16 +15,10 @@ from fusionkit.contract import Encoder
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Features, InputSpec
 from fusionkit.options import Probability
+from fusionkit.pairing import torchvision_needed
 
-try:
+with torchvision_needed():
     import timm
-except RuntimeError as error:
-    if "torchvision" not in str(error):
-        raise
-    raise RequestError(
-        f"torch {torch.__version__} and the installed torchvision are from different builds ({error}); install them as "
-        "a pair, from one index and in one command: pip install --force-reinstall torch torchvision"
-    ) from error
 
 from timm.layers import PatchEmbed
 from timm.models import PretrainedCfg
