@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -107,3 +108,13 @@ def _takes_a_batch_of_one(encoder, value, valid):
 def _runs_in_bfloat16(encoder, value, valid):
     with torch.autocast("cpu", torch.bfloat16):
         assert encoder(value, valid).pooled.isfinite().all()
+
+
+@pytest.fixture(autouse=True)
+def plain_convolutions():
+    """Convolve without oneDNN: torch 2.15's conv2d crashed the interpreter twice in these tests, now and then and on a
+    CPU, at convolutions of maps of a few pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # setting the flag warns of another one, of TF32
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
