@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Index, Loss, Sample
     from fusionkit.errors import BadSample, DataError, FusionkitError, RecipeError, RequestError, ShapeError
     from fusionkit.experiment import run
-    from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+    from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
     from fusionkit.options import DataPath, Probability
     from fusionkit.recipe import Recipe, load_recipe
     from fusionkit.result import Result
@@ -21,7 +21,7 @@ _HOMES = {
     "contract": ("Augmentation", "Dataset", "Encoder", "Fusion", "Index", "Loss", "Sample"),
     "errors": ("BadSample", "DataError", "FusionkitError", "RecipeError", "RequestError", "ShapeError"),
     "experiment": ("run",),
-    "flow": ("Batch", "FeatureSpec", "Features", "Input", "InputSpec", "Output", "Task"),
+    "flow": ("Batch", "FeatureSpec", "Features", "Fused", "Input", "InputSpec", "Output", "Task"),
     "options": ("DataPath", "Probability"),
     "recipe": ("Recipe", "load_recipe"),
     "result": ("Result",),
@@ -39,6 +39,7 @@ __all__ = [
     "Encoder",
     "FeatureSpec",
     "Features",
+    "Fused",
     "Fusion",
     "FusionkitError",
     "Index",

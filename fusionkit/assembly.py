@@ -111,17 +111,29 @@ def blueprint(
         task=task,
         normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
         whitened=whitened(recipe) & frozenset(names),
+        stood_in=frozenset(name for name in names if recipe.modalities[name].absent == "token"),
         branches=any(needs_branches(term.loss) for term in recipe.losses),
         seed=recipe.seed,
     )
 
 
-def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task) -> None:
+def prove_training(
+    recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, penalties: frozenset[str] = frozenset()
+) -> None:
     """Make what training needs besides the model: losses, augmentations, the optimiser.
+
+    Args:
+        recipe, inputs, task: what it describes.
+        penalties: those that the recipe's fusion has.
 
     Raises:
         RecipeError: one of them cannot be made; its line is named.
     """
+    for term in recipe.losses:
+        needed = needed_penalty(term.loss)
+        if needed is not None and needed not in penalties:
+            message = f"{term.loss.name} needs a fusion with the penalty {needed!r}; {recipe.fusion.name} has none"
+            raise recipe.error(term.loss.path, message)
     made: list[tuple[Sequence[str | int], Callable[[], object]]] = [
         (("train", "optimizer"), lambda: prove_optimizer(recipe.train)),
         *((term.loss.path, partial(term.loss.build, task)) for term in recipe.losses),
@@ -147,3 +159,7 @@ def whitened(recipe: Recipe) -> frozenset[str]:
 
 def needs_branches(loss: Chosen) -> bool:
     return bool(getattr(loss.target, "needs_branches", False))
+
+
+def needed_penalty(loss: Chosen) -> str | None:
+    return getattr(loss.target, "needs_penalty", None)

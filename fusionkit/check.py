@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from fusionkit.assembly import (
 )
 from fusionkit.contract import Dataset
 from fusionkit.errors import DataError
-from fusionkit.flow import FeatureSpec, InputSpec
+from fusionkit.flow import FeatureSpec, Input, InputSpec
 from fusionkit.model import Blueprint, FusionModel, meta_batch
 from fusionkit.recipe import Recipe
 
@@ -82,7 +83,7 @@ def check(recipe: Recipe) -> CheckReport:
         task = classification_task(names)
         plan = blueprint(recipe, inputs, task)
         model, _, specs = plan.prove()
-        prove_training(recipe, inputs, task)
+        prove_training(recipe, inputs, task, model.penalties)
     return CheckReport(_rows(recipe, plan, model, specs), notes)
 
 
@@ -112,25 +113,55 @@ def _inputs_and_classes(
 def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, FeatureSpec]) -> list[CheckRow]:
     model, batch = model.eval(), meta_batch(plan.inputs, 1)
     inputs = model.fusion.arrange(model.prepare(batch))
+    scaling = {name: _multiply_adds(model.normalizers[name], batch.inputs[name]) for name in specs}
     counted: set[int] = set()
-    rows = []
-    for name, spec in specs.items():
-        encoder, value = model.encoders[name], inputs[name].value
-        features = " x ".join(map(str, (spec.dim, *(spec.grid or ()))))
-        adds = _multiply_adds(encoder, value, inputs[name].valid)
-        adds += _multiply_adds(model.normalizers[name], batch.inputs[name])
-        shape = " x ".join(map(str, value.shape[1:]))
-        component = recipe.modalities[name].encoder.name
-        rows.append(CheckRow(name, component, shape, features, spec.tokens, _parameters(encoder, counted), adds))
+    if model.encoders.keys() == specs.keys():
+        rows = [
+            _encoder_row(
+                recipe,
+                {name: spec},
+                inputs,
+                _parameters(model.encoders[name], counted),
+                scaling[name] + _multiply_adds(model.encoders[name], inputs[name].value, inputs[name].valid),
+            )
+            for name, spec in specs.items()
+        ]
+    else:  # the fusion has made one encoder of several
+        adds = sum(scaling.values()) + _multiply_adds(model.fusion.encode, model.encoders, inputs)
+        rows = [_encoder_row(recipe, specs, inputs, _parameters(model.encoders, counted), adds)]
+    stand_ins = _parameters(model.stand_ins, counted)
     branches = cast("dict[str, nn.Linear]", dict(model.branches.items()))
-    heads = {"head": model.head, **{f"branch {name}": branch for name, branch in branches.items()}}
+    heads = {f"branch {name}": branch for name, branch in branches.items()}
+    if model.head is not None:
+        heads = {"head": model.head} | heads
     fusion_parameters = _parameters(model.fusion, counted)
     linear = [_head_row(part, head, _parameters(head, counted)) for part, head in heads.items()]
     total = _multiply_adds(model, batch)
     rest = total - sum(row.multiply_adds for row in [*rows, *linear])
-    width = str(model.head.in_features)
+    width = str(model(batch).fused.shape[1])
     rows.append(CheckRow("fusion", recipe.fusion.name, "", width, None, fusion_parameters, rest))
+    if stand_ins:
+        rows.append(CheckRow("stand-ins", ", ".join(model.stand_ins), "", "", None, stand_ins, 0))
     return [*rows, *linear, CheckRow("total", "", "", "", None, _parameters(model), total)]
+
+
+def _encoder_row(
+    recipe: Recipe, specs: dict[str, FeatureSpec], inputs: dict[str, Input], parameters: int, adds: int
+) -> CheckRow:
+    """A row for one encoder, or for several that the fusion has joined."""
+
+    def listed(cells: Iterable[str]) -> str:
+        return " + ".join(dict.fromkeys(cells))
+
+    return CheckRow(
+        part=" + ".join(specs),
+        component=listed(recipe.modalities[name].encoder.name for name in specs),
+        input=listed(" x ".join(map(str, inputs[name].value.shape[1:])) for name in specs),
+        features=listed(" x ".join(map(str, (spec.dim, *(spec.grid or ())))) for spec in specs.values()),
+        tokens=next(iter(specs.values())).tokens,
+        parameters=parameters,
+        multiply_adds=adds,
+    )
 
 
 def _head_row(part: str, head: nn.Linear, parameters: int) -> CheckRow:
@@ -146,7 +177,7 @@ def _parameters(module: nn.Module, counted: set[int] | None = None) -> int:
     return sum(new.values())
 
 
-def _multiply_adds(model: nn.Module, *inputs: Any) -> int:
+def _multiply_adds(model: Callable[..., Any], *inputs: Any) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(*inputs)
     return counter.get_total_flops() // 2

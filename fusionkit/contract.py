@@ -9,14 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.errors import BadSample, DataError
-from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
+from fusionkit.stages import in_step
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
 """One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent."""
@@ -63,7 +64,10 @@ class Encoder(nn.Module, ABC):
 
 
 class Fusion(nn.Module, ABC):
-    """Combines the features of all modalities into one vector a sample.
+    """Combines the features of all modalities into one vector a sample, or their predictions into one.
+
+    The core calls, in this order: `arrange` (early fusion), `encode` with `exchange` between the encoders' stages
+    (middle fusion), `forward` (late fusion), and `decide` (decision fusion). Most methods implement `forward` alone.
 
     Absent modalities: `features[m].present` says which samples have modality m, and what stands in the slots of the
     others must change nothing. `Features.pooled` and `Features.token_mask` already honour it.
@@ -71,6 +75,17 @@ class Fusion(nn.Module, ABC):
     Args:
         inputs: per modality, the shape of its features, in the order of the recipe.
     """
+
+    decision: Literal["fused", "branches", "both"] = "fused"
+    """What `decide` reads: a main head on the fused vector, a head for each branch, or both. Heads that are not read
+    do not exist. A constructor may set it."""
+    shares_branch_head: bool = False
+    """True where all branches have one head, which needs one width."""
+    supervises_branches: bool = False
+    """True where `decide` hands no gradient to the branches, so that each branch's prediction has to meet the losses
+    by itself; see `Loss.reads_logits_alone`."""
+    reads_stages: bool = False
+    """True where `forward` reads `Features.stages`."""
 
     def __init__(self, inputs: Mapping[str, FeatureSpec]):
         super().__init__()
@@ -86,16 +101,52 @@ class Fusion(nn.Module, ABC):
         return inputs
 
     def join(self, encoders: nn.ModuleDict) -> nn.ModuleDict:
-        """Couple the encoders once, when the model is built: shared weights, private norms."""
+        """Couple the encoders once, when the model is built: shared weights, private norms.
+
+        Where they become one module, it stands under a key of its own, and `encode` knows how to run it.
+        """
         return encoders
 
+    def encode(self, encoders: nn.ModuleDict, inputs: dict[str, Input]) -> dict[str, Features]:
+        """Run what `join` handed back; by default each modality's own encoder, all of them in step."""
+        return in_step(encoders, inputs, self.exchange, keep_stages=self.reads_stages)
+
     def exchange(self, stage: int, features: dict[str, Features]) -> dict[str, Features]:
-        """Exchange between the modalities after each stage but the last. Middle and multi-level fusion live here."""
+        """Exchange between the modalities after each stage but the last. Middle and multi-level fusion live here.
+
+        `fusionkit.stages.exchange_specs(self.inputs)` tells the shapes that each call is given.
+        """
         return features
 
     @abstractmethod
-    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
+    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"] | Fused:
         """Fuse the features of the last stage into `[B, D]`."""
+
+    def decide(
+        self,
+        logits: Float[Tensor, "B K"] | None,
+        branches: dict[str, Float[Tensor, "B K"]],
+        features: dict[str, Features],
+    ) -> Float[Tensor, "B K"]:
+        """The prediction, from that of the main head and those of the branches, as far as `decision` asks for them.
+
+        Args:
+            logits: of the main head; None where there is none.
+            branches: per modality, of its branch head.
+            features: as given to `forward`; they tell which modalities are present.
+        """
+        if logits is None:
+            raise NotImplementedError(f"{type(self).__name__} has no main head and does not implement `decide`")
+        return logits
+
+    def figures(self) -> dict[str, float]:
+        """Figures of the fusion's state, logged after every epoch as `fusion/NAME`."""
+        return {}
+
+    @staticmethod
+    def remarks(history: Sequence[Mapping[str, float]]) -> list[str]:
+        """What a user should be told of a finished training, from its rows of figures: one an epoch."""
+        return []
 
 
 class Loss(nn.Module, ABC):
@@ -107,6 +158,12 @@ class Loss(nn.Module, ABC):
 
     needs_branches: bool = False
     """True where the term reads `Output.branch_logits`: the model then builds a head for each modality."""
+
+    reads_logits_alone: bool = False
+    """True where the term depends on `output.logits` and the batch alone, so that it can be asked of any prediction:
+    where a fusion `supervises_branches`, the term is the sum over the main prediction and those of the branches."""
+    needs_penalty: str | None = None
+    """The name in `Output.penalties` that the term reads; a fusion without it is refused."""
 
     def __init__(self, task: Task):
         super().__init__()

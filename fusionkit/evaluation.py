@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,7 +29,15 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
         """The prediction, and every term before weighting."""
         output = self.model(batch)
-        return output, {name: loss(output, batch) for name, loss in self.losses.items()}
+        return output, {name: self._term(cast(Loss, loss), output, batch) for name, loss in self.losses.items()}
+
+    def _term(self, loss: Loss, output: Output, batch: Batch) -> Tensor:
+        """A term of the main prediction; of each branch's too, where the fusion hands them no gradient."""
+        term = loss(output, batch)
+        if self.model.fusion.supervises_branches and loss.reads_logits_alone:
+            for logits in output.branch_logits.values():
+                term = term + loss(replace(output, logits=logits), batch)
+        return term
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """What the mean of every term is over; see `Loss.count`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 
-from fusionkit.assembly import blamed_on, classification_task, prove_training
+from fusionkit.assembly import blamed_on, blueprint, classification_task, needed_penalty, prove_training
 from fusionkit.contract import Loss
 from fusionkit.errors import RequestError
 from fusionkit.evaluation import evaluate, in_order
@@ -90,7 +92,7 @@ def run(
     with blamed_on(recipe):
         task = classification_task(opened.class_names, opened.index, opened.partitions[0].train)
         planned, notes = variants(recipe, opened.inputs, task)
-        prove_training(recipe, opened.inputs, task)
+        prove_training(recipe, opened.inputs, task, blueprint(recipe, opened.inputs, task).prove()[0].penalties)
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)
@@ -131,10 +133,18 @@ def make_fabric(recipe: Recipe) -> Fabric:
             precision=PRECISION[settings.precision],
         )
         fabric.launch()
+        if torch.distributed.is_initialized():
+            atexit.register(_leave_the_group)
     except (RuntimeError, ValueError, TypeError) as error:
         key = "strategy" if "strategy" in str(error).lower() else "accelerator"
         raise recipe.error(("train", key), str(error).splitlines()[0]) from error
     return fabric
+
+
+def _leave_the_group() -> None:
+    """A process that ends while its group's threads still run is aborted; Lightning sees to NCCL's groups alone."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _folder(recipe: Recipe, fabric: Fabric, runs: Path, name: str | None, resume: str | Path | None) -> RunFolder:
@@ -177,7 +187,9 @@ def _answer(
     samples = Samples(opened.dataset, opened.index.targets, inputs, augmentations, recipe.seed)
     with blamed_on(recipe):
         model = variant.blueprint(recipe, inputs, task).build(opened.survey.statistics[number])
-    losses: dict[str, tuple[Loss, float]] = {t.loss.name: (t.loss.build(task), t.weight) for t in recipe.losses}
+    # A baseline's fusion may lack the penalty that a term is about.
+    terms = [t for t in recipe.losses if needed_penalty(t.loss) in {None, *model.penalties}]
+    losses: dict[str, tuple[Loss, float]] = {t.loss.name: (t.loss.build(task), t.weight) for t in terms}
     job = Fit(
         name=label,
         model=model,

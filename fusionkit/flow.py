@@ -93,12 +93,14 @@ class Features:
         grid: `(H, W)` with `H * W == N` where the tokens are the cells of a map, row by row.
         mask: True for tokens that are real; None means all are.
         present: True for samples that have this modality; None means all have.
+        stages: what each stage of the encoder made, the last one included, for fusions that read them.
     """
 
     tokens: Float[Tensor, "B N D"]
     grid: tuple[int, int] | None = None
     mask: Bool[Tensor, "B N"] | None = None
     present: Bool[Tensor, " B"] | None = None
+    stages: tuple[Features, ...] = ()
 
     @classmethod
     def from_map(cls, map: Float[Tensor, "B D H W"], present: Bool[Tensor, " B"] | None = None) -> Features:
@@ -183,6 +185,23 @@ class FeatureSpec:
         return cls(features.tokens.shape[2], features.tokens.shape[1], features.grid, stages)
 
 
+@dataclass(frozen=True)
+class Fused:
+    """What a fusion makes of the features of all modalities, where it has more to say than the vector.
+
+    Args:
+        vector: the fused representation, which the main head reads.
+        branches: per modality, what its branch head reads; empty: the pooled features that the fusion was given.
+        attention: named attention weights; only where an option asks for them.
+        penalties: named scalars that a loss of the recipe may add to the objective.
+    """
+
+    vector: Float[Tensor, "B D"]
+    branches: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
+    attention: dict[str, Tensor] = field(default_factory=dict)
+    penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
 @dataclass
 class Output:
     """What a model says of a batch.
@@ -190,9 +209,10 @@ class Output:
     Args:
         logits: the main prediction.
         fused: the fused representation.
-        embeddings: per modality, the pooled features.
-        branch_logits: per modality, the branch head's prediction; empty unless a loss asked for branches.
+        embeddings: per modality, what its branch head reads: by default the pooled features.
+        branch_logits: per modality, the branch head's prediction; empty unless a loss or the fusion needs branches.
         attention: named attention weights; empty unless asked for.
+        penalties: named scalars of the fusion's own; see `Fused`.
     """
 
     logits: Float[Tensor, "B K"]
@@ -200,6 +220,7 @@ class Output:
     embeddings: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     branch_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
+    penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,9 +12,10 @@ from torch import Tensor, nn
 
 from fusionkit.contract import Encoder, Fusion
 from fusionkit.errors import RequestError, ShapeError
-from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
+from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
 from fusionkit.normalization import Standardize, Statistics, Whiten
 from fusionkit.randomness import seed_torch
+from fusionkit.stand_in import StandIn
 
 
 class Alone(Fusion):
@@ -32,10 +31,12 @@ class FusionModel(nn.Module):
 
     Args:
         normalizers: a `Standardize` for each modality.
-        encoders: an encoder for each key that `fusion.arrange` leaves.
+        encoders: an encoder for each key that `fusion.arrange` leaves, or what `fusion.join` made of them.
         fusion: what combines them.
-        head: from the fused representation to logits.
-        branches: per modality, a head on its pooled features; may be empty.
+        head: from the fused representation to logits; None where the fusion decides by the branches alone.
+        branches: per modality, a head on its own representation; may be empty.
+        stand_ins: per modality, what stands in its place where it is absent; modalities without one are masked.
+        penalties: the names that `Output.penalties` will have.
     """
 
     def __init__(
@@ -43,22 +44,34 @@ class FusionModel(nn.Module):
         normalizers: nn.ModuleDict,
         encoders: nn.ModuleDict,
         fusion: Fusion,
-        head: nn.Linear,
+        head: nn.Linear | None,
         branches: nn.ModuleDict,
+        stand_ins: nn.ModuleDict,
+        penalties: frozenset[str] = frozenset(),
     ):
         super().__init__()
         self.normalizers, self.encoders, self.fusion = normalizers, encoders, fusion
-        self.head, self.branches = head, branches
+        self.head, self.branches, self.stand_ins = head, branches, stand_ins
+        self.penalties = penalties
 
     def forward(self, batch: Batch) -> Output:
-        features = encode(self.encoders, self.fusion, self.fusion.arrange(self.prepare(batch)))
-        fused = self.fusion(features)
-        embeddings = {name: feature.pooled for name, feature in features.items()}
+        features = self.fusion.encode(self.encoders, self.fusion.arrange(self.prepare(batch)))
+        features |= {name: stand_in(features[name]) for name, stand_in in self.stand_ins.items() if name in features}
+        return self.conclude(features)
+
+    def conclude(self, features: dict[str, Features]) -> Output:
+        """From the features of the last stage to the prediction: fusion, heads, decision."""
+        fused = whole(self.fusion(features))
+        embeddings = branch_inputs(fused, features)
+        logits = None if self.head is None else self.head(fused.vector)
+        branch_logits = {name: branch(embeddings[name]) for name, branch in self.branches.items()}
         return Output(
-            logits=self.head(fused),
-            fused=fused,
+            logits=self.fusion.decide(logits, branch_logits, features),
+            fused=fused.vector,
             embeddings=embeddings,
-            branch_logits={name: branch(embeddings[name]) for name, branch in self.branches.items()},
+            branch_logits=branch_logits,
+            attention=fused.attention,
+            penalties=fused.penalties,
         )
 
     def prepare(self, batch: Batch) -> dict[str, Input]:
@@ -80,31 +93,14 @@ def _like(mask: Bool[Tensor, "..."], value: Tensor) -> Bool[Tensor, "..."]:
     return mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
 
 
-def encode(encoders: nn.ModuleDict, fusion: Fusion, inputs: dict[str, Input]) -> dict[str, Features]:
-    """Run the encoders in step, with an exchange between the steps.
-
-    Encoders of fewer stages go slower: after step s of S, an encoder of L stages has run ceil(s * L / S) of them.
-    """
-    features = {}
-    streams = cast("dict[str, Encoder]", dict(encoders.items()))
-    for name, encoder in streams.items():
-        entered = encoder.embed(inputs[name].value, inputs[name].valid)
-        features[name] = replace(entered, present=inputs[name].present)
-    done = dict.fromkeys(features, 0)
-    steps = max(len(encoder.stages) for encoder in streams.values())
-    for step in range(1, steps + 1):
-        for name, encoder in streams.items():
-            for stage in range(done[name], ceil(step * len(encoder.stages) / steps)):
-                features[name] = _held(encoder.step(stage, features[name]), features[name])
-                done[name] = stage + 1
-        if step < steps:
-            features = fusion.exchange(step - 1, features)
-    return {name: _held(encoder.finish(features[name]), features[name]) for name, encoder in streams.items()}
+def whole(fused: Tensor | Fused) -> Fused:
+    """What a fusion returned; most return the vector alone."""
+    return Fused(fused) if isinstance(fused, Tensor) else fused
 
 
-def _held(after: Features, before: Features) -> Features:
-    """An encoder that makes its features anew need not know that a modality can be absent."""
-    return replace(after, present=before.present)
+def branch_inputs(fused: Fused, features: dict[str, Features]) -> dict[str, Float[Tensor, "B _"]]:
+    """What the branch heads read: the fusion's own representations, else the pooled features."""
+    return fused.branches or {name: feature.pooled for name, feature in features.items()}
 
 
 @dataclass
@@ -119,7 +115,8 @@ class Blueprint:
         task: what is predicted.
         normalized: the modalities that are standardised.
         whitened: those of them whose channels are also decorrelated.
-        branches: whether each modality gets a head of its own.
+        stood_in: the modalities in whose place a learned token stands where they are absent.
+        branches: whether each modality gets a head of its own, even if the fusion needs none.
         seed: of the initial weights.
     """
 
@@ -130,6 +127,7 @@ class Blueprint:
     task: Task
     normalized: frozenset[str] = frozenset()
     whitened: frozenset[str] = frozenset()
+    stood_in: frozenset[str] = frozenset()
     branches: bool = False
     seed: int = 0
 
@@ -156,10 +154,12 @@ class Blueprint:
                 fusion = self.make_fusion(specs)
                 encoders = fusion.join(encoders)
                 prepared = {name: _meta_input(spec) for name, spec in self.inputs.items()}
-                fused = fusion(encode(encoders, fusion, fusion.arrange(prepared)))
-                if fused.dim() != 2 or fused.shape[0] != len(batch):
-                    raise ShapeError(f"it returns {list(fused.shape)} for a batch of {len(batch)}, not [B, D]")
-            model = self._compose(encoders, fusion, fused.shape[1], specs, {})
+                features = fusion.encode(encoders, fusion.arrange(prepared))
+                fused = fusion(features)
+                vector = fused if isinstance(fused, Tensor) else fused.vector
+                if vector.dim() != 2 or vector.shape[0] != len(batch):
+                    raise ShapeError(f"it returns {list(vector.shape)} for a batch of {len(batch)}, not [B, D]")
+                model = self._compose(encoders, fusion, _Widths.of(whole(fused), features), {})
             with _explained("the model does not run", None):
                 model(batch)
         return model, batch, specs
@@ -174,6 +174,9 @@ class Blueprint:
             ShapeError: something does not fit, or cannot be had: weights to begin with, for example.
         """
         proven, batch, specs = self.prove()
+        with torch.device("meta"):
+            features = proven.fusion.encode(proven.encoders, proven.fusion.arrange(proven.prepare(batch)))
+            widths = _Widths.of(whole(proven.fusion(features)), features)
         encoders = nn.ModuleDict()
         for name, spec in self._streams(batch).items():
             seed_torch(self.seed, "weights", "encoder", name)
@@ -184,7 +187,7 @@ class Blueprint:
         encoders = fusion.join(encoders)
         seed_torch(self.seed, "weights", "head")
         wanted = {name: statistics[name] for name in self.normalized}
-        return self._compose(encoders, fusion, proven.head.in_features, specs, wanted)
+        return self._compose(encoders, fusion, widths, wanted)
 
     def _streams(self, batch: Batch) -> dict[str, InputSpec]:
         """The shape that each encoder reads, after early fusion."""
@@ -198,24 +201,49 @@ class Blueprint:
         }
 
     def _compose(
-        self,
-        encoders: nn.ModuleDict,
-        fusion: Fusion,
-        dim: int,
-        specs: Mapping[str, FeatureSpec],
-        statistics: Mapping[str, Statistics],
+        self, encoders: nn.ModuleDict, fusion: Fusion, widths: _Widths, statistics: Mapping[str, Statistics]
     ) -> FusionModel:
         outputs = self.task.outputs
         scaling = {
             name: (Whiten if name in self.whitened else Standardize)(spec, statistics.get(name))
             for name, spec in self.inputs.items()
         }
+        head = None if fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
+        branches: dict[str, nn.Module] = {}
+        if self.branches or fusion.decision != "fused":
+            if fusion.shares_branch_head and len(set(widths.branches.values())) > 1:
+                raise ShapeError(f"its branches share one head and differ in width: {widths.branches}")
+            for name, width in widths.branches.items():
+                shared = fusion.shares_branch_head and branches
+                branches[name] = next(iter(branches.values())) if shared else nn.Linear(width, outputs)
+        stand_ins = {name: StandIn(width) for name, width in widths.features.items() if name in self.stood_in}
         return FusionModel(
             nn.ModuleDict(scaling),
             encoders,
             fusion,
-            nn.Linear(dim, outputs),
-            nn.ModuleDict({n: nn.Linear(s.dim, outputs) for n, s in specs.items()} if self.branches else {}),
+            head,
+            nn.ModuleDict(branches),
+            nn.ModuleDict(stand_ins),
+            widths.penalties,
+        )
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """What the heads have to fit, found on the meta device."""
+
+    fused: int
+    branches: dict[str, int]
+    features: dict[str, int]
+    penalties: frozenset[str]
+
+    @classmethod
+    def of(cls, fused: Fused, features: dict[str, Features]) -> _Widths:
+        return cls(
+            fused.vector.shape[1],
+            {name: value.shape[1] for name, value in branch_inputs(fused, features).items()},
+            {name: feature.tokens.shape[2] for name, feature in features.items()},
+            frozenset(fused.penalties),
         )
 
 

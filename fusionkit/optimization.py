@@ -77,7 +77,9 @@ def _create(settings: Train, groups: list[dict]) -> torch.optim.Optimizer:
 
 def hold_frozen(model: FusionModel, scales: dict[str, float]) -> None:
     """Take frozen parts out of training mode: their batch norms keep the statistics that they came with."""
-    parts = {"fusion": model.fusion, "head": model.head, "branches": model.branches}
+    parts: dict[str, nn.Module] = {"fusion": model.fusion, "branches": model.branches}
+    if model.head is not None:
+        parts["head"] = model.head
     parts |= {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
     for part, module in parts.items():
         if part_factor(part, scales) == 0:
@@ -92,4 +94,6 @@ def part_factor(part: str, scales: dict[str, float]) -> float:
 def _part_of(parameter: str) -> str:
     """The part of the model to which a parameter of the objective belongs."""
     words = parameter.removeprefix("model.").split(".")
+    if words[0] == "stand_ins":
+        return "fusion"
     return f"encoder.{words[1]}" if words[0] == "encoders" else words[0]

@@ -59,6 +59,7 @@ class Modality:
 
     encoder: Chosen
     normalize: str
+    absent: str
     shape: tuple[int, ...] | None
 
 
@@ -106,6 +107,7 @@ class Recipe:
                 name: {
                     "encoder": modality.encoder.resolved(),
                     "normalize": modality.normalize,
+                    "absent": modality.absent,
                     "shape": list(modality.shape) if modality.shape else None,
                 }
                 for name, modality in self.modalities.items()
@@ -249,7 +251,12 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
         data=keys.data,
         dataset=dataset,
         modalities={
-            name: Modality(encoders[name], modality.normalize, tuple(modality.shape) if modality.shape else None)
+            name: Modality(
+                encoders[name],
+                modality.normalize,
+                modality.absent,
+                tuple(modality.shape) if modality.shape else None,
+            )
             for name, modality in keys.modalities.items()
         },
         fusion=fusion,

@@ -125,6 +125,8 @@ class ModalityKeys(Section):
     """By statistics of the training split alone. `standard`: zero mean and unit deviation per channel. `whiten`:
     also decorrelated (principal components of even variance), for hyperspectral bands, whose differences are small
     beside what they share. `auto`: standard, except for counts."""
+    absent: Literal["mask", "token"] = "mask"
+    """What the fusion sees where the modality is absent: nothing, or a learned token in its place, at test too."""
     shape: list[PositiveInt] | None = None
     """The shape of one sample. Optional; lets `fusionkit check` work where the data are not at hand, and is compared
     with the data where they are."""

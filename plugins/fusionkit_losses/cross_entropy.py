@@ -34,6 +34,7 @@ class CrossEntropy(Loss):
         RequestError: the weights do not fit the classes.
     """
 
+    reads_logits_alone = True
     weight: Tensor | None
 
     def __init__(

@@ -532,6 +532,8 @@ if fabric.is_global_zero:
     weights = torch.cat([value.flatten().float() for value in job.model.state_dict().values()]).numpy()
     np.savez(folder / "answer.npz", index=found.index, probabilities=found.probabilities, figures=figures,
              weights=weights, test=test, seen=job.seen, best=job.best_epoch)
+if devices > 1:
+    torch.distributed.destroy_process_group()
 """
 
 
