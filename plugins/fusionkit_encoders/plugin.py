@@ -16,5 +16,6 @@ def fusionkit_components() -> Iterator[Component]:
     )
     yield Component("encoder", "visit_cube", f"{HERE}.visit_cube:VisitCube", "visit counts: weekday x week x hour")
     yield Component("encoder", "patch_cnn", f"{HERE}.patch_cnn:PatchCNN", "small hyperspectral, LiDAR or SAR patches")
+    yield Component("encoder", "spectral", f"{HERE}.spectral:Spectral", "spectra, pixel by pixel")
     yield Component("encoder", "mlp", f"{HERE}.mlp:MLP", "feature vectors")
     yield Component("encoder", "sequence", f"{HERE}.sequence:Sequence", "feature sequences: GRU, transformer or TCN")
