@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from fusionkit import cli_data, cli_plugins, cli_recipes
-from fusionkit.cli_shared import OverridesArgument, RecipeArgument, only_the_answer
-from fusionkit.errors import FusionkitError, RecipeError
+from fusionkit.cli_shared import OverridesArgument, RecipeArgument, only_the_answer, table
+from fusionkit.errors import FusionkitError, RecipeError, RequestError
 
 
 class Commands(TyperGroup):
@@ -94,8 +94,19 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Prove a recipe without training: shapes, tokens, parameters and multiply-adds of every part.
 
     The data are not read and need not be there if the recipe says their shapes.
+
+    `fusion:NAME`, `encoder:NAME` or `loss:NAME` in the place of the recipe holds a component against the rules that
+    every one of its kind keeps; `fusion:all` does so for all of them.
     """
-    from fusionkit import catalogue
+    from fusionkit import catalogue, cli_check
+
+    if cli_check.is_component(recipe):
+        if overrides:
+            raise RequestError("a component is checked with its default options; leave the overrides out")
+        with only_the_answer():
+            rows, right = cli_check.check_components(recipe)
+        table(("component", "passes with", "faults and refusals"), rows)
+        raise typer.Exit(0 if right else 1)
     from fusionkit.check import check
     from fusionkit.recipe import load_recipe
 

@@ -36,7 +36,7 @@ class EarlyStack(Fusion):
         values = list(inputs.values())
         return {
             first: Input(
-                torch.cat([value.value for value in values], dim=shape.channel_axis + 1),
+                torch.cat([_zero_where_absent(value) for value in values], dim=shape.channel_axis + 1),
                 torch.stack([value.present for value in values]).any(0),
                 _valid_in_any(values),
             )
@@ -45,6 +45,11 @@ class EarlyStack(Fusion):
     def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
         (stacked,) = features.values()
         return stacked.pooled
+
+
+def _zero_where_absent(given: Input) -> Float[Tensor, "B ..."]:
+    present = given.present.reshape(-1, *[1] * (given.value.dim() - 1))
+    return given.value.masked_fill(~present, 0)
 
 
 def _without_channels(spec: InputSpec) -> tuple[int, ...]:

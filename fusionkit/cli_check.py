@@ -1,0 +1,115 @@
+"""`fusionkit check KIND:NAME`: the rules of `fusionkit.testing`, for components that are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any
+
+from fusionkit.errors import RequestError, ShapeError
+from fusionkit.flow import InputSpec
+from fusionkit.registry import load_registry
+from fusionkit.testing import encoders, fusions, losses
+from fusionkit.testing.encoders import EncoderSubject
+from fusionkit.testing.fault import Fault
+from fusionkit.testing.losses import LossSubject
+from fusionkit.testing.subjects import MIXED, subjects
+
+CHECKED = ("fusion", "encoder", "loss")
+SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=True)]
+"""What encoders are tried with; those that they refuse are left out."""
+
+
+def is_component(text: str) -> bool:
+    """Whether an argument of `fusionkit check` names a component and no recipe."""
+    return text.partition(":")[0] in (*CHECKED, "dataset", "augmentation", "metric") and ":" in text
+
+
+def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
+    """Check one component, or all of its kind.
+
+    Args:
+        text: `KIND:NAME` or `KIND:all`.
+
+    Returns:
+        rows of name, what it passes with, and faults and refusals, one below the other; and whether all are right.
+
+    Raises:
+        RequestError: there is no such component, or none of its kind can be checked from here.
+    """
+    kind, _, name = text.partition(":")
+    if kind not in CHECKED:
+        raise RequestError(f"a {kind} is checked by a test that inherits fusionkit.testing, on data of its own")
+    registry = load_registry()
+    names = registry.names(kind) if name == "all" else [name]
+    rows: list[tuple[str, str, str]] = []
+    right = True
+    for one in names:
+        target = registry.resolve(kind, one)
+        needed = [p.name for p in signature(target.__init__).parameters.values() if _has_to_be_given(p)]
+        if needed:
+            if name != "all":
+                raise RequestError(f"{kind} {one!r} cannot be checked without options ({', '.join(needed)})")
+            rows.append((one, "", f"not checked: it needs the options {', '.join(needed)}"))
+            continue
+        passed, faults, notes = _CHECKS[kind](target)
+        right = right and not faults
+        first, *more = [*(f"FAULT {fault}" for fault in faults), *notes] or [""]
+        rows += [(one, passed, first), *(("", "", line) for line in more)]
+    return rows, right
+
+
+def _has_to_be_given(parameter: Parameter) -> bool:
+    return parameter.kind is Parameter.KEYWORD_ONLY and parameter.default is Parameter.empty
+
+
+Found = tuple[str, list[str], list[str]]
+"""What a component passes with, its faults, and what it refuses."""
+
+
+def _fusion(target: Any) -> Found:
+    taken, refused = subjects(target)
+    faults = _faults([fusions.options_are_a_schema], target)
+    whole = []
+    for count, subject in taken.items():
+        found = _faults(fusions.CHECKS, subject)
+        faults += [f"{count}: {fault}" for fault in found]
+        whole += [] if found else [count]
+    if not taken:
+        faults.append("it takes no number of modalities from 1 to 4")
+    noun = "modality" if whole == [1] else "modalities"
+    passed = f"{', '.join(map(str, whole))} {noun}" if whole else ""
+    return passed, faults, [f"{count}: {reason}" for count, reason in refused.items()]
+
+
+def _encoder(target: Any) -> Found:
+    passed, faults, refusals = [], [], []
+    for spec in SPECS:
+        try:
+            subject = EncoderSubject.of(target, spec)
+        except (ShapeError, RequestError) as error:
+            refusals.append(str(error))
+            continue
+        found = _faults(encoders.CHECKS, subject)
+        faults += [f"{spec}: {fault}" for fault in found]
+        passed += [] if found else [str(spec)]
+    return ", ".join(passed), faults, [] if passed else refusals
+
+
+def _loss(target: Any) -> Found:
+    faults = _faults(losses.CHECKS, LossSubject.of(partial(target)))
+    return "" if faults else "classification", faults, []
+
+
+_CHECKS: dict[str, Callable[[Any], Found]] = {"fusion": _fusion, "encoder": _encoder, "loss": _loss}
+
+
+def _faults(checks: Iterable[Callable[[Any], None]], subject: Any) -> list[str]:
+    found = []
+    for check in checks:
+        try:
+            check(subject)
+        except Fault as fault:
+            found.append(str(fault))
+    return found
