@@ -14,7 +14,7 @@ from fusionkit.testing import encoders, fusions, losses
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault
 from fusionkit.testing.losses import LossSubject
-from fusionkit.testing.subjects import MIXED, subjects
+from fusionkit.testing.subjects import ALIGNED, MIXED, subjects
 
 CHECKED = ("fusion", "encoder", "loss")
 SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=True)]
@@ -78,8 +78,9 @@ def _fusion(target: Any) -> Found:
         whole += [] if found else [count]
     if not taken:
         faults.append("it takes no number of modalities from 1 to 4")
-    noun = "modality" if whole == [1] else "modalities"
-    passed = f"{', '.join(map(str, whole))} {noun}" if whole else ""
+    passed = f"{', '.join(map(str, whole))} {'modality' if whole == [1] else 'modalities'}" if whole else ""
+    if on_a_grid := [count for count in whole if taken[count].inputs.keys() <= ALIGNED.keys()]:
+        passed += f" ({', '.join(map(str, on_a_grid))}: maps of one grid)"
     return passed, faults, [f"{count}: {reason}" for count, reason in refused.items()]
 
 

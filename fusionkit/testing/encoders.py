@@ -36,7 +36,11 @@ class EncoderSubject:
     @classmethod
     def of(cls, make: Callable[[InputSpec], Encoder], spec: InputSpec) -> EncoderSubject:
         torch.manual_seed(0)
-        return cls(make, spec, make(spec).eval())
+        encoder = make(spec).eval()
+        with torch.no_grad():  # gates that begin at zero would hide what they scale
+            for parameter in encoder.parameters():
+                parameter.add_(0.1 * parameter.abs().mean().clamp(min=0.1) * torch.randn_like(parameter))
+        return cls(make, spec, encoder)
 
     def value(self, seed: int = 0, size: int = BATCH) -> Float[Tensor, "B ..."]:
         """Random numbers; whole ones that are not negative where the modality counts something."""

@@ -171,7 +171,7 @@ def subjects(
                 taken[count] = Subject.of(make, kind, dict(list(offered.items())[:count]))
                 break
             except (ShapeError, RequestError) as error:
-                refused[count] = str(error)
+                refused.setdefault(count, str(error.__cause__ or error))
     return taken, {count: reason for count, reason in refused.items() if count not in taken}
 
 
