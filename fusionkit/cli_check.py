@@ -12,9 +12,9 @@ from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
 from fusionkit.testing import encoders, fusions, losses
 from fusionkit.testing.encoders import EncoderSubject
-from fusionkit.testing.fault import Fault
+from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.losses import LossSubject
-from fusionkit.testing.subjects import ALIGNED, MIXED, subjects
+from fusionkit.testing.subjects import ALIGNED, MIXED, subjects, told
 
 CHECKED = ("fusion", "encoder", "loss")
 SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=True)]
@@ -69,19 +69,17 @@ Found = tuple[str, list[str], list[str]]
 
 
 def _fusion(target: Any) -> Found:
-    taken, refused = subjects(target)
-    faults = _faults([fusions.options_are_a_schema], target)
+    trial = subjects(target)
+    faults = [*_faults([fusions.options_are_a_schema], target), *map(str, trial.faults)]
     whole = []
-    for count, subject in taken.items():
-        found = _faults(fusions.CHECKS, subject)
-        faults += [f"{count}: {fault}" for fault in found]
+    for count, subject in trial.taken.items():
+        found = _faults(fusions.CHECKS, subject, told(subject))
+        faults += found
         whole += [] if found else [count]
-    if not taken:
-        faults.append("it takes no number of modalities from 1 to 4")
     passed = f"{', '.join(map(str, whole))} {'modality' if whole == [1] else 'modalities'}" if whole else ""
-    if on_a_grid := [count for count in whole if taken[count].inputs.keys() <= ALIGNED.keys()]:
+    if on_a_grid := [count for count in whole if trial.taken[count].inputs.keys() <= ALIGNED.keys()]:
         passed += f" ({', '.join(map(str, on_a_grid))}: maps of one grid)"
-    return passed, faults, [f"{count}: {reason}" for count, reason in refused.items()]
+    return passed, faults, [f"{count}: {reason}" for count, reason in trial.refused.items()]
 
 
 def _encoder(target: Any) -> Found:
@@ -92,8 +90,8 @@ def _encoder(target: Any) -> Found:
         except (ShapeError, RequestError) as error:
             refusals.append(str(error))
             continue
-        found = _faults(encoders.CHECKS, subject)
-        faults += [f"{spec}: {fault}" for fault in found]
+        found = _faults(encoders.CHECKS, subject, str(spec))
+        faults += found
         passed += [] if found else [str(spec)]
     return ", ".join(passed), faults, [] if passed else refusals
 
@@ -106,11 +104,11 @@ def _loss(target: Any) -> Found:
 _CHECKS: dict[str, Callable[[Any], Found]] = {"fusion": _fusion, "encoder": _encoder, "loss": _loss}
 
 
-def _faults(checks: Iterable[Callable[[Any], None]], subject: Any) -> list[str]:
+def _faults(checks: Iterable[Callable[[Any], None]], subject: Any, told: str = "") -> list[str]:
     found = []
     for check in checks:
         try:
-            check(subject)
+            hold(check, subject, told)
         except Fault as fault:
             found.append(str(fault))
     return found

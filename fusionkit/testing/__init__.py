@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 
 from fusionkit.contract import Dataset, Encoder, Fusion, Loss
 from fusionkit.flow import InputSpec
+from fusionkit.registry import load_registry
 from fusionkit.testing import datasets, encoders, fusions, losses
 from fusionkit.testing.encoders import EncoderSubject
-from fusionkit.testing.fault import Fault
+from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.losses import LossSubject
-from fusionkit.testing.subjects import Subject, subjects
+from fusionkit.testing.subjects import Subject, Trial, subjects, told
 
 __all__ = ["DatasetSuite", "EncoderSuite", "Fault", "FusionSuite", "LossSuite"]
 
@@ -31,54 +32,72 @@ class FusionSuite:
     """Holds a fusion, among small encoders and heads, against every rule of `fusionkit.testing.fusions`.
 
     Each number of modalities is tried with inputs that have nothing in common (two maps, a padded sequence, a vector),
-    and with maps of one grid where the fusion refuses those.
+    and with maps of one grid where the fusion refuses those with a `ShapeError`.
     """
 
-    component: ClassVar[type[Fusion]]
+    component: ClassVar[type[Fusion] | str]
+    """The class, or the name of an installed one as `"fusion:concat"`."""
     options: ClassVar[Mapping[str, Any]] = {}
-    counts: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
-    """The numbers of modalities that the fusion has to take."""
+    counts: ClassVar[tuple[int, ...] | None] = None
+    """The numbers of modalities that the fusion has to take. None: all from 1 to 4 that it does not refuse."""
 
-    _subjects: ClassVar[dict[int, Subject] | None] = None
+    _trial: ClassVar[Trial]
 
     @classmethod
-    def subjects(cls) -> dict[int, Subject]:
+    def trial(cls) -> Trial:
         """The fusion among its encoders, for each number of modalities; built once."""
-        if "_subjects" not in vars(cls):
-            taken, refused = subjects(cls.component, cls.options, cls.counts)
-            if refused:
-                told = "; ".join(f"{count}: {reason}" for count, reason in refused.items())
-                raise Fault("modalities_are_taken", f"it refuses numbers of modalities that it should take: {told}")
-            cls._subjects = taken
-        return cls._subjects or {}
+        if "_trial" not in vars(cls):
+            cls._trial = subjects(resolved(cls.component), cls.options, cls.counts or (1, 2, 3, 4))
+        return cls._trial
+
+    @classmethod
+    def subjects(cls) -> dict[str, Subject]:
+        return {told(subject): subject for subject in cls.trial().taken.values()}
 
     def test_options_are_a_schema(self) -> None:
-        fusions.options_are_a_schema(self.component)
+        fusions.options_are_a_schema(resolved(self.component))
+
+    def test_modalities_are_taken_or_refused(self) -> None:
+        """It runs with every number of modalities, or refuses it in words."""
+        trial = self.trial()
+        for fault in trial.faults:
+            raise fault
+        if self.counts is not None and trial.refused:
+            refusals = "; ".join(f"{count}: {reason}" for count, reason in trial.refused.items())
+            raise Fault(
+                "some_modalities_are_taken", f"it refuses numbers of modalities that it has to take: {refusals}"
+            )
 
 
 class EncoderSuite:
     """Holds an encoder against every rule of `fusionkit.testing.encoders`."""
 
-    component: ClassVar[type[Encoder]]
+    component: ClassVar[type[Encoder] | str]
     options: ClassVar[Mapping[str, Any]] = {}
     specs: ClassVar[tuple[InputSpec, ...]]
     """Shapes that the encoder reads."""
 
     @classmethod
-    def subjects(cls) -> dict[int, EncoderSubject]:
-        make = partial(cls.component, **cls.options)
-        return {number: EncoderSubject.of(make, spec) for number, spec in enumerate(cls.specs)}
+    def subjects(cls) -> dict[str, EncoderSubject]:
+        make = partial(resolved(cls.component), **cls.options)
+        return {str(spec): EncoderSubject.of(make, spec) for spec in cls.specs}
+
+    def test_options_are_a_schema(self) -> None:
+        fusions.options_are_a_schema(resolved(self.component))
 
 
 class LossSuite:
     """Holds a loss for classification against every rule of `fusionkit.testing.losses`."""
 
-    component: ClassVar[type[Loss]]
+    component: ClassVar[type[Loss] | str]
     options: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
-    def subjects(cls) -> dict[int, LossSubject]:
-        return {0: LossSubject.of(partial(cls.component, **cls.options))}
+    def subjects(cls) -> dict[str, LossSubject]:
+        return {"": LossSubject.of(partial(resolved(cls.component), **cls.options))}
+
+    def test_options_are_a_schema(self) -> None:
+        fusions.options_are_a_schema(resolved(self.component))
 
 
 class DatasetSuite(ABC):
@@ -95,13 +114,21 @@ class DatasetSuite(ABC):
     def test_damage_is_told(self, tmp_path: Path) -> None:
         dataset = self.make(tmp_path)
         self.damage(tmp_path)
-        datasets.damage_is_told(dataset)
+        hold(datasets.damage_is_told, dataset)
+
+
+def resolved(component: Any) -> Any:
+    """The class of a component that is given as one, or by its name as `"fusion:concat"`."""
+    if not isinstance(component, str):
+        return component
+    kind, _, name = component.partition(":")
+    return load_registry().resolve(kind, name)
 
 
 def _for_each_subject(check: Callable[[Any], None]) -> Callable[[Any], None]:
     def test(self: Any) -> None:
-        for subject in self.subjects().values():
-            check(subject)
+        for what, subject in self.subjects().items():
+            hold(check, subject, what)
 
     test.__doc__ = check.__doc__
     return test
@@ -109,7 +136,7 @@ def _for_each_subject(check: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def _for_a_dataset(check: Callable[[Dataset], None]) -> Callable[[Any, Path], None]:
     def test(self: Any, tmp_path: Path) -> None:
-        check(self.make(tmp_path))
+        hold(check, self.make(tmp_path))
 
     test.__doc__ = check.__doc__
     return test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from fusionkit.contract import Fusion
 from fusionkit.errors import ShapeError
-from fusionkit.flow import Features, FeatureSpec, Output
+from fusionkit.flow import Features, FeatureSpec, Input, Output
 from fusionkit.model import whole
 from fusionkit.options import options_model
 from fusionkit.testing.fault import Fault
 from fusionkit.testing.registered import unregistered
-from fusionkit.testing.subjects import WIDTH, Subject, absent, build
+from fusionkit.testing.subjects import BATCH, Subject, absent, build, perturb
 
 ROWS = torch.tensor([False, True, False, True, True])
 """The samples that lack a modality where one is absent."""
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+WIDTH = 16
+"""Of modalities made alike, to be told apart by their slots alone."""
 
 
 def samples_are_independent(subject: Subject) -> None:
@@ -44,17 +45,27 @@ def samples_are_independent(subject: Subject) -> None:
 
 
 def every_parameter_learns(subject: Subject) -> None:
-    """Every parameter is used."""
-    unused = [name for name, gradient in _gradients(subject).items() if gradient is None]
+    """Every parameter is used: with everything present, where something is absent, or in training."""
+    unused = [name for name, gradients in _gradients(subject).items() if not gradients]
     if unused:
         raise Fault("every_parameter_learns", f"no gradient reaches {_listed(unused)}: the forward pass never uses it")
 
 
 def no_query_is_dead(subject: Subject) -> None:
-    """No parameter's gradient is zero whatever the input."""
-    gradients = {name: g.abs().max() for name, g in _gradients(subject).items() if g is not None}
-    greatest = max((value.item() for value in gradients.values()), default=0.0)
-    dead = [name for name, value in gradients.items() if not value > 1e-7 * greatest]
+    """No parameter's gradient is zero whatever the input.
+
+    A part of a weight that projects query, key and value at once is looked at by itself. What a softmax cancels, such
+    as the bias of a key, is zero up to rounding in a right module: a bias has to be exactly zero to be called dead.
+    """
+    sizes = {
+        name: max(gradient.abs().max().item() for gradient in gradients)
+        for whole_name, held in _gradients(subject).items()
+        if held
+        for name, gradients in _parts(subject.model, whole_name, held).items()
+    }
+    dims = {name: parameter.dim() for name, parameter in subject.read_parameters().items()}
+    greatest = max(sizes.values(), default=0.0)
+    dead = [name for name, size in sizes.items() if not size > (0 if dims.get(name, 2) < 2 else 1e-6 * greatest)]
     if dead:
         raise Fault(
             "no_query_is_dead",
@@ -64,40 +75,36 @@ def no_query_is_dead(subject: Subject) -> None:
 
 
 def every_modality_counts(subject: Subject) -> None:
-    """Every modality moves every sample's prediction."""
+    """Every modality moves every sample's prediction, and the fused vector where a head reads it."""
     values, others = subject.values(), subject.values(seed=2)
-    base = subject.run(values).logits
+    base = subject.run(values)
     for name in values:
-        moved = subject.run(values | {name: replace(values[name], value=3 * others[name].value)}).logits
-        if not ((moved - base).abs().amax(1) > 1e-6).all():
+        moved = subject.run(values | {name: replace(values[name], value=3 * others[name].value)})
+        if not _moved(moved.logits, base.logits):
             raise Fault("every_modality_counts", f"another {name} leaves the prediction as it was")
+        if subject.model.head is not None and not _moved(moved.fused, base.fused):
+            raise Fault("every_modality_counts", f"another {name} leaves the fused vector as it was")
 
 
 def evaluation_is_deterministic(subject: Subject) -> None:
     """In evaluation, the same input gives the same prediction."""
+    if subject.made_in_forward:
+        return  # told by its own check
     values = subject.values()
-    torch.manual_seed(10)
-    first = subject.run(values).logits
-    torch.manual_seed(11)
-    if not torch.equal(subject.run(values).logits, first):
-        raise Fault("evaluation_is_deterministic", "two calls with the same input differ; what is drawn at random?")
+    if not torch.equal(subject.run(values, seed=10).logits, subject.run(values, seed=11).logits):
+        raise Fault(
+            "evaluation_is_deterministic",
+            "two calls with the same input differ; what is drawn at random, noise or a projection, in evaluation too?",
+        )
 
 
 def nothing_is_made_in_forward(subject: Subject) -> None:
-    """No parameter comes to be in a forward pass."""
-    made: list[int] = []
-    original = nn.Parameter.__new__
-
-    def counting(cls: Any, *arguments: Any, **named: Any) -> Any:
-        made.append(1)
-        return original(cls, *arguments, **named)
-
-    with patch.object(nn.Parameter, "__new__", counting):
-        subject.run(subject.values())
-    if made:
+    """No parameter comes to be in a forward pass, nor does the set of registered tensors change."""
+    if subject.made_in_forward:
         raise Fault(
             "nothing_is_made_in_forward",
-            f"{len(made)} parameters are made anew in every forward pass and never learn; make them in __init__",
+            f"{subject.made_in_forward} parameters come to be in forward, such as those of a new random projection: "
+            "no optimiser trains them and no checkpoint keeps them; make them in __init__",
         )
 
 
@@ -117,8 +124,8 @@ def absent_slots_mean_nothing(subject: Subject) -> None:
     for names in [[name] for name in values] + [list(values)]:
         first: Tensor | None = None
         for content in (0.0, 7.0, torch.nan, torch.inf):
-            subject.model.zero_grad()
-            output = subject.run(absent(values, names, ROWS, content))
+            lacking = absent(values, names, ROWS, content)
+            output = subject.run(lacking)
             which = "every modality" if len(names) > 1 else names[0]
             if not output.logits.isfinite().all():
                 raise Fault(
@@ -129,16 +136,12 @@ def absent_slots_mean_nothing(subject: Subject) -> None:
             first = output.logits if first is None else first
             if not _alike(output.logits, first):
                 raise Fault("absent_slots_mean_nothing", f"what stands in the slot of an absent {which} is read")
-            subject.objective(output).backward()
-            bad = [
-                n for n, p in subject.read_parameters().items() if p.grad is not None and not p.grad.isfinite().all()
-            ]
-            if bad:
+            gradients = _gradients_of(subject, lacking)
+            if bad := [name for name, gradient in gradients.items() if not gradient.isfinite().all()]:
                 raise Fault(
                     "absent_slots_mean_nothing",
                     f"the gradient of {_listed(bad)} is no number where {which} is absent and its slot holds {content}",
                 )
-    subject.model.zero_grad()
 
 
 def absence_is_seen(subject: Subject) -> None:
@@ -164,9 +167,7 @@ def absent_modalities_keep_their_slots(subject: Subject) -> None:
         fusion = subject.make(dict.fromkeys(names, spec)).eval()
     except ShapeError:
         return
-    with torch.no_grad():
-        for parameter in fusion.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    perturb(fusion.parameters())
     u, v, w = torch.randn(3, 2, 9, WIDTH)
 
     def fused(*tokens: Tensor | None) -> Tensor:
@@ -190,20 +191,16 @@ def absent_modalities_keep_their_slots(subject: Subject) -> None:
 
 def parameters_are_initialised(subject: Subject) -> None:
     """No parameter begins as whatever stood in memory."""
-    with _memory_full_of_nan():
-        model = build(subject.make, subject.kind, subject.inputs)
-    state = {name: value for name, value in model.fusion.state_dict().items() if value.is_floating_point()}
-    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
+    if subject.uninitialised:
         raise Fault(
-            "parameters_are_initialised", f"{_listed(wrong)} is never initialised; torch.empty is no number yet"
+            "parameters_are_initialised",
+            f"{_listed(subject.uninitialised)} is never initialised; torch.empty is whatever stood in memory",
         )
 
 
 def randomness_is_per_sample(subject: Subject) -> None:
     """In training, what is drawn at random is drawn for each sample."""
-    model = copy.deepcopy(subject.model)
-    _without_dropout(model.train())
-    one = subject.values(size=1)
+    trial = _in_training(subject)
     same = {
         name: replace(
             value,
@@ -211,15 +208,14 @@ def randomness_is_per_sample(subject: Subject) -> None:
             present=value.present.expand(16).clone(),
             valid=None if value.valid is None else value.valid.expand(16, -1).clone(),
         )
-        for name, value in one.items()
+        for name, value in subject.values(size=1).items()
     }
     within, seen = False, []
-    trial = replace(subject, model=model)
-    for seed in range(12):
-        torch.manual_seed(seed)
-        logits = trial.run(same).logits.detach()
-        within = within or not torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-5)
-        seen.append(logits[0])
+    with torch.no_grad():
+        for seed in range(12):
+            logits = trial.run(same, seed).logits
+            within = within or not torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-5)
+            seen.append(logits[0])
     if not within and any(not torch.allclose(logits, seen[0], atol=1e-4) for logits in seen):
         raise Fault(
             "randomness_is_per_sample",
@@ -229,21 +225,15 @@ def randomness_is_per_sample(subject: Subject) -> None:
 
 def training_and_test_treat_absence_alike(subject: Subject) -> None:
     """What stands for an absent modality in training, a learned token for example, does so at test too."""
-    values = subject.values()
-    for name in values:
-        lacking = absent(values, [name], ROWS, 0.0)
-        used = {}
-        for mode in (True, False):
-            model = copy.deepcopy(subject.model)
-            _without_dropout(model.train(mode))
-            trial = replace(subject, model=model)
-            trial.objective(trial.run(lacking)).backward()
-            used[mode] = {n for n, p in trial.read_parameters().items() if p.grad is not None and p.grad.any()}
-        if gone := sorted(used[True] - used[False]):
-            raise Fault(
-                "training_and_test_treat_absence_alike",
-                f"where {name} is absent, {_listed(gone)} is used in training and not at test",
-            )
+    values = _lacking_in_turn(subject)
+    used = {}
+    for name, trial in (("train", _in_training(subject)), ("test", subject)):
+        used[name] = {name for name, gradient in _gradients_of(trial, values).items() if gradient.any()}
+    if gone := sorted(used["train"] - used["test"]):
+        raise Fault(
+            "training_and_test_treat_absence_alike",
+            f"where modalities are absent, {_listed(gone)} is used in training and not at test",
+        )
 
 
 def a_batch_of_one_is_enough(subject: Subject) -> None:
@@ -259,7 +249,7 @@ def a_batch_of_one_is_enough(subject: Subject) -> None:
     trial.model.fusion.train()
     try:
         output = trial.run(one)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise Fault("a_batch_of_one_is_enough", f"training with a single sample fails: {error}") from error
     if not output.logits.isfinite().all():
         raise Fault("a_batch_of_one_is_enough", "training with a single sample gives no number")
@@ -267,29 +257,66 @@ def a_batch_of_one_is_enough(subject: Subject) -> None:
 
 def weights_travel(subject: Subject) -> None:
     """A fresh model with the weights of this one predicts as this one does."""
-    other = build(subject.make, subject.kind, subject.inputs)
+    if unregistered(subject.model.fusion, subject.model):
+        return  # told by its own check
+    other = build(subject.make, subject.kind, subject.inputs, seed=1)
     other.load_state_dict(copy.deepcopy(subject.model.state_dict()))
     values = subject.values()
     if not _alike(replace(subject, model=other.eval()).run(values).logits, subject.run(values).logits):
-        raise Fault("weights_travel", "a fresh model with the same state_dict predicts otherwise")
+        raise Fault(
+            "weights_travel",
+            "a fresh model with the same state_dict predicts otherwise; is a buffer with persistent=False random?",
+        )
+
+
+def presence_may_be_unsaid(subject: Subject) -> None:
+    """Features that say nothing of presence are all there."""
+    features = subject.features(subject.values())
+    unsaid = {
+        name: replace(f, present=None, stages=tuple(replace(stage, present=None) for stage in f.stages))
+        for name, f in features.items()
+    }
+    if not _alike(subject.model.conclude(unsaid).logits, subject.model.conclude(features).logits):
+        raise Fault("presence_may_be_unsaid", "features whose `present` is None are not read as all present")
 
 
 def sixteen_bits_are_enough(subject: Subject) -> None:
-    """Mixed precision gives numbers."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = subject.run(subject.values()).logits
-    if not logits.isfinite().all():
-        raise Fault("sixteen_bits_are_enough", "the prediction is no number in bfloat16")
+    """Mixed precision gives numbers, with everything present and where something is absent."""
+    for values in (subject.values(), _lacking_in_turn(subject)):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = subject.run(values).logits
+        if not logits.isfinite().all():
+            raise Fault("sixteen_bits_are_enough", "the prediction is no number in bfloat16")
 
 
 def inputs_are_left_alone(subject: Subject) -> None:
-    """What an encoder hands over is not written to."""
+    """What the fusion is given is not written to, whichever of its methods is called."""
     fusion = subject.model.fusion
-    features = fusion.encode(subject.model.encoders, fusion.arrange(subject.values()))
-    before = {name: feature.tokens.clone() for name, feature in features.items()}
-    fusion(features)
-    if changed := [name for name, feature in features.items() if not torch.equal(feature.tokens, before[name])]:
-        raise Fault("inputs_are_left_alone", f"the features of {_listed(changed)} are changed in place")
+    changed: list[str] = []
+
+    def watched(method: str) -> Callable[..., Any]:
+        original = getattr(fusion, method)
+
+        def call(*arguments: Any) -> Any:
+            given = list(_tensors(arguments))
+            versions = [tensor._version for tensor in given]
+            answer = original(*arguments)
+            if versions != [tensor._version for tensor in given]:
+                changed.append(method)
+            return answer
+
+        return call
+
+    with ExitStack() as stack, torch.no_grad():
+        for method in ("arrange", "exchange", "forward", "decide"):
+            stack.enter_context(patch.object(fusion, method, watched(method)))
+        subject.run(subject.values())
+        subject.run(_lacking_in_turn(subject))
+    if changed:
+        raise Fault(
+            "inputs_are_left_alone",
+            f"`{changed[0]}` changes the tensors that it is given in place; use masked_fill, not masked_fill_",
+        )
 
 
 def padding_means_nothing(subject: Subject) -> None:
@@ -319,6 +346,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     training_and_test_treat_absence_alike,
     a_batch_of_one_is_enough,
     weights_travel,
+    presence_may_be_unsaid,
     sixteen_bits_are_enough,
     inputs_are_left_alone,
     padding_means_nothing,
@@ -341,34 +369,78 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def _gradients(subject: Subject) -> dict[str, Tensor | None]:
-    """Of every parameter of fusion and heads."""
-    subject.model.zero_grad()
-    subject.objective(subject.run(subject.values())).backward()
-    found = {name: p.grad for name, p in subject.read_parameters().items()}
-    subject.model.zero_grad()
+def _moved(one: Tensor, other: Tensor) -> bool:
+    """Whether every sample differs."""
+    return bool(((one - other).abs().amax(1) > 1e-6).all())
+
+
+def _lacking_in_turn(subject: Subject) -> dict[str, Input]:
+    """Inputs of which the first sample has all modalities, and each of the next lacks another one."""
+    values = subject.values()
+    for row, name in enumerate(list(values), start=1):
+        values |= absent(values, [name], torch.arange(BATCH) == row, 0.0)
+    return values
+
+
+def _in_training(subject: Subject) -> Subject:
+    """A copy in training mode, without dropout: what is left to chance is the fusion's own. Batch norms stay as in
+    evaluation, since they lay one sample's chance on the others."""
+    model = copy.deepcopy(subject.model).train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return replace(subject, model=model)
+
+
+def _gradients(subject: Subject) -> dict[str, list[Tensor]]:
+    """Of every parameter of fusion and heads: with all present; if that leaves one without, in other ways too."""
+    found: dict[str, list[Tensor]] = {name: [] for name in subject.read_parameters()}
+    lacking = _lacking_in_turn(subject)
+    for trial, values in ((subject, subject.values()), (subject, lacking), (_in_training(subject), lacking)):
+        for name, gradient in _gradients_of(trial, values).items():
+            found[name].append(gradient)
+        if all(any(gradient.any() for gradient in gradients) for gradients in found.values()):
+            break
     return found
+
+
+def _gradients_of(subject: Subject, values: dict[str, Input]) -> dict[str, Tensor]:
+    parameters = {name: p for name, p in subject.read_parameters().items() if p.requires_grad}
+    objective = subject.objective(subject.run(values))
+    gradients = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)
+    return {name: gradient for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+
+
+_TOGETHER = {"in_proj_weight": 3, "qkv.weight": 3, "to_qkv.weight": 3, "kv.weight": 2, "to_kv.weight": 2}
+"""Weights that project to query, key and value, or to the last two, at once."""
+
+
+def _parts(model: nn.Module, name: str, gradients: list[Tensor]) -> dict[str, list[Tensor]]:
+    """The gradients of one parameter; those of query, key and value apart where it holds them all."""
+    for ending, number in _TOGETHER.items():
+        if f".{name}".endswith(f".{ending}"):
+            roles = ("query", "key", "value")[-number:]
+            return {
+                f"{name} ({role})": [gradient.chunk(number)[place] for gradient in gradients]
+                for place, role in enumerate(roles)
+            }
+    return {name: gradients}
+
+
+def _tensors(held: Any) -> Iterator[Tensor]:
+    """Every tensor among the arguments of a fusion's method."""
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, dict):
+        yield from _tensors(tuple(held.values()))
+    elif isinstance(held, tuple):
+        for item in held:
+            yield from _tensors(item)
+    elif isinstance(held, Features | Input):
+        yield from _tensors(tuple(vars(held).values()))
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _without_dropout(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, _DROPOUT):
-            module.p = 0.0
-
-
-@contextmanager
-def _memory_full_of_nan() -> Iterator[None]:
-    """Within, torch.empty is NaN all over."""
-    fill: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), fill.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    fill.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        fill.fill_uninitialized_memory = before[1]

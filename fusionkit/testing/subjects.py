@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.contract import Encoder, Fusion
-from fusionkit.errors import RequestError, ShapeError
+from fusionkit.errors import RequestError
 from fusionkit.flow import Features, FeatureSpec, Input, InputSpec, Output, Task
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.pairing import torchvision_needed
+from fusionkit.testing.fault import Fault
 
 MIXED = {
     "optical": InputSpec((3, 12, 12)),
@@ -29,7 +32,6 @@ ALIGNED = {name: InputSpec((channels, 12, 12)) for name, channels in [("red", 3)
 
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 BATCH = 5
-WIDTH = 16
 
 
 class TinyMap(Encoder):
@@ -39,11 +41,12 @@ class TinyMap(Encoder):
         super().__init__(spec)
         with torchvision_needed():
             from timm.models.resnet import Bottleneck
+        width = 2 * spec.shape[-1]
         self.stem = nn.Sequential(
-            nn.Conv2d(spec.channels, WIDTH, 3, 2, 1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU()
+            nn.Conv2d(spec.channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
-        self.stages.append(nn.Sequential(Bottleneck(WIDTH, WIDTH // 4)))
-        self.stages.append(nn.Sequential(nn.AvgPool2d(2), Bottleneck(WIDTH, WIDTH // 4)))
+        self.stages.append(nn.Sequential(Bottleneck(width, width // 4)))
+        self.stages.append(nn.Sequential(nn.AvgPool2d(2), Bottleneck(width, width // 4)))
 
     def embed(self, value: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B T"] | None) -> Features:
         return Features.from_map(self.stem(value))
@@ -54,8 +57,8 @@ class TinySequence(Encoder):
 
     def __init__(self, spec: InputSpec):
         super().__init__(spec)
-        self.entry = nn.Linear(spec.channels, WIDTH)
-        self.stages.extend(nn.Sequential(nn.Tanh(), nn.Linear(WIDTH, WIDTH)) for _ in range(2))
+        self.entry = nn.Linear(spec.channels, 12)
+        self.stages.extend(nn.Sequential(nn.Tanh(), nn.Linear(12, 12)) for _ in range(2))
 
     def embed(self, value: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"] | None) -> Features:
         return Features(self.entry(value), mask=valid)
@@ -66,8 +69,8 @@ class TinyVector(Encoder):
 
     def __init__(self, spec: InputSpec):
         super().__init__(spec)
-        self.entry = nn.Linear(spec.channels, WIDTH)
-        self.stages.append(nn.Sequential(nn.Tanh(), nn.Linear(WIDTH, 12)))
+        self.entry = nn.Linear(spec.channels, 12)
+        self.stages.append(nn.Sequential(nn.Tanh(), nn.Linear(12, 20)))
 
     def embed(self, value: Float[Tensor, "B D"], valid: Bool[Tensor, "B T"] | None) -> Features:
         return Features.from_vector(self.entry(value))
@@ -87,12 +90,16 @@ class Subject:
         kind: its class.
         inputs: the shape of each modality.
         model: the fusion built in, its parameters moved a little from where they began, in evaluation mode.
+        uninitialised: tensors of the fusion that began as whatever stood in memory; random numbers stand there now.
+        made_in_forward: how many parameters came to be in its first two forward passes.
     """
 
     make: Callable[[Mapping[str, FeatureSpec]], Fusion]
     kind: type[Fusion]
     inputs: dict[str, InputSpec]
     model: FusionModel
+    uninitialised: list[str] = field(default_factory=list)
+    made_in_forward: int = 0
 
     @classmethod
     def of(
@@ -101,15 +108,34 @@ class Subject:
         """Build it.
 
         Raises:
-            ShapeError: the fusion refuses these modalities.
+            ShapeError: the fusion refuses these modalities, or does not run with them.
         """
-        subject = cls(make, kind, inputs, build(make, kind, inputs))
+        with _memory_full_of_nan():
+            subject = cls(make, kind, inputs, build(make, kind, inputs))
         torch.manual_seed(1)
-        with torch.no_grad():  # gates that begin at zero and layer scales of 1e-6 would hide what they scale
-            for parameter in subject.read_parameters().values():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+        with torch.no_grad():
+            for name, tensor in subject.model.fusion.state_dict().items():
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    subject.uninitialised.append(name)
+                    tensor.normal_()
+        perturb(subject.read_parameters().values())
         subject.model.eval()
+        subject.made_in_forward = subject._count_what_forward_makes()
         return subject
+
+    def _count_what_forward_makes(self) -> int:
+        before, made = set(self.model.state_dict()), 0
+        original = nn.Parameter.__new__
+
+        def counting(cls: Any, *arguments: Any, **named: Any) -> Any:
+            nonlocal made
+            made += 1
+            return original(cls, *arguments, **named)
+
+        with patch.object(nn.Parameter, "__new__", counting):
+            for _ in range(2):
+                self.run(self.values())
+        return made + len(before ^ set(self.model.state_dict()))
 
     def read_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters of fusion and heads."""
@@ -128,10 +154,17 @@ class Subject:
             made[name] = Input(value, torch.ones(size, dtype=torch.bool), valid)
         return made
 
-    def run(self, values: dict[str, Input]) -> Output:
+    def run(self, values: dict[str, Input], seed: int = 0) -> Output:
         """The prediction from inputs as they are: what stands in absent slots is left there."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.model.conclude(self.features(values))
+
+    def features(self, values: dict[str, Input]) -> dict[str, Features]:
+        """What the fusion is given; copied, so that one that writes to it spoils its own check alone."""
         fusion = self.model.fusion
-        return self.model.conclude(fusion.encode(self.model.encoders, fusion.arrange(values)))
+        made = fusion.encode(self.model.encoders, fusion.arrange(values))
+        return {name: replace(feature, tokens=feature.tokens.clone()) for name, feature in made.items()}
 
     def objective(self, output: Output) -> Tensor:
         """Something that every part of the prediction has a share in, as in training."""
@@ -144,35 +177,96 @@ class Subject:
 
 
 def build(
-    make: Callable[[Mapping[str, FeatureSpec]], Fusion], kind: type[Fusion], inputs: dict[str, InputSpec]
+    make: Callable[[Mapping[str, FeatureSpec]], Fusion],
+    kind: type[Fusion],
+    inputs: dict[str, InputSpec],
+    seed: int = 0,
 ) -> FusionModel:
     plan = Blueprint(
-        inputs=inputs, encoders=dict.fromkeys(inputs, tiny_encoder), fusion=kind, make_fusion=make, task=TASK
+        inputs=inputs, encoders=dict.fromkeys(inputs, tiny_encoder), fusion=kind, make_fusion=make, task=TASK, seed=seed
     )
     return plan.build({})
 
 
+@dataclass
+class Trial:
+    """What became of a fusion with each number of modalities.
+
+    Args:
+        taken: a subject for each number that it takes.
+        refused: why it refuses the others.
+        faults: where it neither runs nor refuses.
+    """
+
+    taken: dict[int, Subject] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
 def subjects(
     kind: type[Fusion], options: Mapping[str, Any] | None = None, counts: tuple[int, ...] = (1, 2, 3, 4)
-) -> tuple[dict[int, Subject], dict[int, str]]:
-    """A subject for each number of modalities that the fusion takes, and why it refuses the others.
+) -> Trial:
+    """Try a fusion with each of these numbers of modalities.
 
     Modalities without anything in common are tried first, then maps of one grid.
     """
-    taken: dict[int, Subject] = {}
-    refused: dict[int, str] = {}
+    found = Trial()
 
     def make(specs: Mapping[str, FeatureSpec]) -> Fusion:
         return kind(specs, **(options or {}))
 
     for count in counts:
-        for offered in (MIXED, ALIGNED):
-            try:
-                taken[count] = Subject.of(make, kind, dict(list(offered.items())[:count]))
-                break
-            except (ShapeError, RequestError) as error:
-                refused.setdefault(count, str(error.__cause__ or error))
-    return taken, {count: reason for count, reason in refused.items() if count not in taken}
+        try:
+            found.taken[count] = subject_of(make, kind, count)
+        except Fault as fault:
+            found.faults.append(fault)
+        except RequestError as error:
+            found.refused[count] = str(error)
+    if not found.taken and not found.faults:
+        told = next(iter(found.refused.values()))
+        found.faults.append(Fault("some_modalities_are_taken", f"it refuses every number of modalities: {told}"))
+    return found
+
+
+def subject_of(
+    make: Callable[[Mapping[str, FeatureSpec]], Fusion],
+    kind: type[Fusion],
+    count: int,
+    offers: tuple[Mapping[str, InputSpec], ...] = (MIXED, ALIGNED),
+) -> Subject:
+    """A fusion of so many modalities, of the first offer that it does not refuse.
+
+    Raises:
+        RequestError: the fusion refuses them all; the message is its own.
+        Fault: it neither runs nor refuses.
+    """
+    refusals: list[Exception] = []
+    for offered in offers:
+        inputs = dict(list(offered.items())[:count])
+        try:
+            return Subject.of(make, kind, inputs)
+        except Exception as error:  # a stranger's class may raise anything
+            cause = error.__cause__ or error
+            if not isinstance(cause, RequestError):
+                shapes = ", ".join(f"{name} {spec}" for name, spec in inputs.items())
+                raise Fault(
+                    "it_runs_or_refuses",
+                    f"with {shapes} it fails, on the meta device where tensors have shapes and no values: "
+                    f"{type(cause).__name__}: {_first_line(cause)}. Let it run without values, or raise ShapeError",
+                ) from error
+            refusals.append(cause)
+    raise RequestError(str(refusals[0])) from refusals[0]
+
+
+def told(subject: Subject) -> str:
+    """What a subject is tried with, in words."""
+    count = len(subject.inputs)
+    number = "1 modality" if count == 1 else f"{count} modalities"
+    return f"{number} of one grid" if subject.inputs.keys() <= ALIGNED.keys() else number
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def absent(values: dict[str, Input], names: list[str], rows: Bool[Tensor, " B"], content: float) -> dict[str, Input]:
@@ -183,3 +277,28 @@ def absent(values: dict[str, Input], names: list[str], rows: Bool[Tensor, " B"],
         value[rows] = content
         changed[name] = replace(values[name], value=value, present=values[name].present & ~rows)
     return changed
+
+
+def perturb(parameters: Iterable[nn.Parameter]) -> None:
+    """Move parameters a little from where they began.
+
+    Gates that begin at zero and layer scales of 1e-6 would hide what they scale. So would great weights, which saturate
+    a softmax.
+    """
+    with torch.no_grad():
+        for parameter in parameters:
+            spread = 0.3 if parameter.dim() < 2 else 0.3 * parameter[0].numel() ** -0.5
+            parameter.add_(spread * torch.randn_like(parameter))
+
+
+@contextmanager
+def _memory_full_of_nan() -> Iterator[None]:
+    """Within, torch.empty is NaN all over."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
