@@ -33,6 +33,7 @@ def test_every_file_of_the_readme_is_tested_here():
         "fields.yaml",
         "gated/fusion.py",
         "gated/plugin.py",
+        "gated/test_fusion.py",
         "pyproject.toml",
     }
 
@@ -71,6 +72,13 @@ def test_the_plugin(fusionkit, folder, packages):
     checked = fusionkit("check", "fields.yaml", "fusion=gated")
     assert checked.code == 0, checked.err
     assert "gated" in checked.out
+    suite: dict = {}
+    exec(compile(FILES["gated/test_fusion.py"], "README.md", "exec"), suite)
+    tests = suite["TestGated"]()
+    names = [name for name in dir(tests) if name.startswith("test_")]
+    assert len(names) > 15
+    for name in names:
+        getattr(tests, name)()
 
 
 def test_the_words_are_those_of_the_design():
