@@ -7,6 +7,8 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+import torch
+
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
@@ -41,6 +43,7 @@ def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
     kind, _, name = text.partition(":")
     if kind not in CHECKED:
         raise RequestError(f"a {kind} is checked by a test that inherits fusionkit.testing, on data of its own")
+    torch.set_num_threads(1)  # the tensors are so small that threads would only wait for each other
     registry = load_registry()
     names = registry.names(kind) if name == "all" else [name]
     rows: list[tuple[str, str, str]] = []

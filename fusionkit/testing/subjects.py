@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -155,10 +155,21 @@ class Subject:
         return made
 
     def run(self, values: dict[str, Input], seed: int = 0) -> Output:
-        """The prediction from inputs as they are: what stands in absent slots is left there."""
+        """The prediction from inputs as they are: what stands in absent slots is left there.
+
+        Args:
+            values: the inputs.
+            seed: of what is left to chance, so that it spoils its own check alone.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.model.conclude(self.features(values))
+
+    def conclude(self, features: dict[str, Features]) -> Output:
+        """The prediction from what the encoders made."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.model.conclude(features)
 
     def features(self, values: dict[str, Input]) -> dict[str, Features]:
         """What the fusion is given; copied, so that one that writes to it spoils its own check alone."""
@@ -188,8 +199,7 @@ def build(
     return plan.build({})
 
 
-@dataclass
-class Trial:
+class Trial(NamedTuple):
     """What became of a fusion with each number of modalities.
 
     Args:
@@ -198,9 +208,9 @@ class Trial:
         faults: where it neither runs nor refuses.
     """
 
-    taken: dict[int, Subject] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    taken: dict[int, Subject]
+    refused: dict[int, str]
+    faults: list[Fault]
 
 
 def subjects(
@@ -210,7 +220,7 @@ def subjects(
 
     Modalities without anything in common are tried first, then maps of one grid.
     """
-    found = Trial()
+    found = Trial({}, {}, [])
 
     def make(specs: Mapping[str, FeatureSpec]) -> Fusion:
         return kind(specs, **(options or {}))
