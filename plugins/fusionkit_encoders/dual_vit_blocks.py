@@ -310,16 +310,30 @@ class SemanticTokens(nn.Module):
         self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, 2 * dim))
         self.norm = nn.LayerNorm(dim)
 
-    def pooled_grid(self, grid: Grid) -> Grid:
-        """Of the semantic tokens that a map of this grid has."""
-        return grid[0] // self.window, grid[1] // self.window
-
-    def forward(self, x: Float[Tensor, "B N D"], grid: Grid) -> Float[Tensor, "B S D"]:
-        pooled = as_tokens(F.avg_pool2d(as_map(x, grid), self.window))
-        queries = self.query(self._resized(self.pooled_grid(grid))).expand(len(x), -1, -1)
-        read = attend(1, None, queries, *self.kv(pooled).chunk(2, 2))
-        weights = self.gate((read + pooled).mean(1)).unflatten(1, (2, 1, -1)).softmax(1)
+    def forward(
+        self, x: Float[Tensor, "B N D"], grid: Grid, mask: Bool[Tensor, "B N"] | None = None
+    ) -> Float[Tensor, "B S D"]:
+        """`x` is zero where the mask is False."""
+        pooled_map = F.avg_pool2d(as_map(x, grid), self.window)
+        pooled, keep = as_tokens(pooled_map), self.pooled_mask(mask, grid)
+        if mask is not None:  # the mean of the real cells alone
+            share = F.avg_pool2d(mask.to(x.dtype).unflatten(1, (1, *grid)), self.window).flatten(1)
+            pooled = pooled / share.clamp(min=1 / self.window**2).unsqueeze(2)
+        queries = self.query(self._resized((pooled_map.shape[2], pooled_map.shape[3]))).expand(len(x), -1, -1)
+        read = attend(1, keep, queries, *self.kv(pooled).chunk(2, 2))
+        total = read + pooled
+        if keep is None:
+            mean = total.mean(1)
+        else:
+            mean = total.masked_fill(~keep.unsqueeze(2), 0).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
+        weights = self.gate(mean).unflatten(1, (2, 1, -1)).softmax(1)
         return self.norm(weights[:, 0] * read + weights[:, 1] * pooled)
+
+    def pooled_mask(self, mask: Bool[Tensor, "B N"] | None, grid: Grid) -> Bool[Tensor, "B S"] | None:
+        """Which semantic tokens are real: those with a real cell in their window."""
+        if mask is None:
+            return None
+        return F.max_pool2d(mask.float().unflatten(1, (1, *grid)), self.window).flatten(1) > 0
 
     def _resized(self, grid: Grid) -> Float[Tensor, "S D"]:
         if grid[0] * grid[1] == len(self.queries):

@@ -18,10 +18,9 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("fusion", "product", f"{HERE}.product:Product", "product of projected features")
     yield Component("fusion", "difference", f"{HERE}.difference:Difference", "absolute difference of two modalities")
     yield Component("fusion", "early_stack", f"{HERE}.early_stack:EarlyStack", "stack the inputs, one encoder for all")
+    yield Component("fusion", "dual_vit", f"{HERE}.dual_vit:DualViT", "Dual-ViT: the map of one, tokens of the others")
     yield Component("fusion", "mmtm", f"{HERE}.mmtm:MMTM", "joint gates on channels, between the encoders' stages")
-    yield Component(
-        "fusion", "multi_level", f"{HERE}.multi_level:MultiLevel", "CentralNet: low, middle and high levels"
-    )
+    yield Component("fusion", "multi_level", f"{HERE}.multi_level:MultiLevel", "CentralNet on low, middle and high")
     yield Component("fusion", "multi_scale", f"{HERE}.multi_scale:MultiScale", "feature pyramid or pyramid pooling")
     yield Component("fusion", "late", f"{HERE}.late:Late", "mean, product or confidence of the predictions")
     yield Component("fusion", "dual_fusion", f"{HERE}.dual_fusion:DualFusion", "two fusions and a vote of the branches")
