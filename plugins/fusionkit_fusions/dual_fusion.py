@@ -27,7 +27,7 @@ class DualFusion(Fusion):
         g = MLP_2[v_1, ..., v_M]                               second fusion, read by the main head
         z = w_0 z_main + sum_m w_m z_m,   w = softmax(a)       decision; the head of branch m reads v_m
 
-    The method of no single paper: each stage can be switched off, so that an ablation tells which of them helps.
+    It follows no single paper. Each stage can be switched off, so that an ablation tells which of them helps.
 
     - `feedback: false`: one fusion, g = f; branch heads read x_m. What feedback and second fusion add.
     - `branch_votes: false`: z = z_main. What the decision adds. In it, the gradient of a loss of z reaches z_m scaled
