@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 from fusionkit.contract import Dataset, Encoder, Fusion, Loss
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
-from fusionkit.testing import datasets, encoders, fusions, losses
+from fusionkit.testing import datasets, encoders, fusions, losses, plugins
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.losses import LossSubject
 from fusionkit.testing.subjects import Subject, Trial, subjects, told
 
-__all__ = ["DatasetSuite", "EncoderSuite", "Fault", "FusionSuite", "LossSuite"]
+__all__ = ["DatasetSuite", "EncoderSuite", "Fault", "FusionSuite", "LossSuite", "PluginSuite"]
 
 
 class FusionSuite:
@@ -117,6 +117,13 @@ class DatasetSuite(ABC):
         hold(datasets.damage_is_told, dataset)
 
 
+class PluginSuite:
+    """Holds a plugin module, the one that an entry point names, against every rule of `fusionkit.testing.plugins`."""
+
+    module: ClassVar[str]
+    """Its name, such as `"acme.plugin"`."""
+
+
 def resolved(component: Any) -> Any:
     """The class of a component that is given as one, or by its name as `"fusion:concat"`."""
     if not isinstance(component, str):
@@ -142,6 +149,14 @@ def _for_a_dataset(check: Callable[[Dataset], None]) -> Callable[[Any, Path], No
     return test
 
 
+def _for_a_plugin(check: Callable[[str], None]) -> Callable[[Any], None]:
+    def test(self: Any) -> None:
+        hold(check, self.module)
+
+    test.__doc__ = check.__doc__
+    return test
+
+
 def _add(suite: type, checks: Iterable[Callable[[Any], None]], make: Callable[[Any], Any]) -> None:
     for check in checks:
         setattr(suite, f"test_{check.__name__.removeprefix('test_')}", make(check))
@@ -151,3 +166,4 @@ _add(FusionSuite, fusions.CHECKS, _for_each_subject)
 _add(EncoderSuite, encoders.CHECKS, _for_each_subject)
 _add(LossSuite, losses.CHECKS, _for_each_subject)
 _add(DatasetSuite, datasets.CHECKS, _for_a_dataset)
+_add(PluginSuite, plugins.CHECKS, _for_a_plugin)

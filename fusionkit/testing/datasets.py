@@ -50,7 +50,7 @@ def it_travels_to_workers(dataset: Dataset) -> None:
         copied = pickle.loads(pickle.dumps(dataset))  # noqa: S301 - its own copy
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise Fault("it_travels_to_workers", f"it cannot be copied to a loader process: {error}") from error
-    if _print(copied.read(0)) != first:
+    if _print(copied.read(0)) != first and _print(dataset.read(0)) == first:
         raise Fault("it_travels_to_workers", "a copy in a loader process reads something else")
 
 

@@ -68,7 +68,7 @@ def no_query_is_dead(subject: Subject) -> None:
 
 
 def every_modality_counts(subject: Subject) -> None:
-    """Every modality moves every sample's prediction, and the fused vector where a head reads it."""
+    """Every modality moves the prediction, and the fused vector where a head reads it."""
     values, others = subject.values(), subject.values(seed=2)
     base = subject.run(values)
     for name in values:
@@ -143,8 +143,8 @@ def absence_is_seen(subject: Subject) -> None:
         lacking = subject.run(absent(values, [name], ROWS, 0.0)).logits
         if not mixed and not _alike(lacking[~ROWS], base[~ROWS]):
             raise Fault("absence_is_seen", f"an absent {name} changes the prediction of other samples")
-        if len(values) > 1 and ((lacking[ROWS] - base[ROWS]).abs().amax(1) < 1e-6).any():
-            raise Fault("absence_is_seen", f"a sample without {name} is predicted as if it had it")
+        if len(values) > 1 and not _moved(lacking[ROWS], base[ROWS]):
+            raise Fault("absence_is_seen", f"samples without {name} are predicted as if they had it")
 
 
 def absent_modalities_keep_their_slots(subject: Subject) -> None:
@@ -378,8 +378,8 @@ def _depends_on_chance(subject: Subject) -> bool:
 
 
 def _moved(one: Tensor, other: Tensor) -> bool:
-    """Whether every sample differs."""
-    return bool(((one - other).abs().amax(1) > 1e-6).all())
+    """Whether any sample differs: of a maximum, one modality may win all in some."""
+    return bool(((one - other).abs() > 1e-6).any())
 
 
 def _lacking_in_turn(subject: Subject) -> dict[str, Input]:

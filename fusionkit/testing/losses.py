@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -26,12 +27,10 @@ class LossSubject:
     Args:
         make: makes the loss for a task.
         loss: one of them.
-        reads: what of the output it reads, found by trying; none for one that reads a penalty alone.
     """
 
     make: Callable[[Task], Loss]
     loss: Loss
-    reads: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, make: Callable[[Task], Loss]) -> LossSubject:
@@ -89,9 +88,7 @@ def a_gradient_comes_back(subject: LossSubject) -> None:
     """Something of the prediction gets a gradient, and only finite ones."""
     output = subject.output()
     subject.value(output).backward()
-    tensors = [output.logits, output.fused, *output.embeddings.values(), *output.branch_logits.values()]
-    tensors += output.penalties.values()
-    gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    gradients = [tensor.grad for tensor in _tensors(output) if tensor.grad is not None]
     if not any(gradient.any() for gradient in gradients):
         raise Fault("a_gradient_comes_back", "no gradient reaches the prediction; what is detached?")
     if not all(gradient.isfinite().all() for gradient in gradients):
@@ -134,10 +131,55 @@ def a_batch_of_one_is_enough(subject: LossSubject) -> None:
 def the_prediction_is_left_alone(subject: LossSubject) -> None:
     """The prediction is not written to."""
     output = subject.output()
-    before = output.logits.detach().clone()
-    subject.value(output)
-    if not torch.equal(output.logits.detach(), before):
-        raise Fault("the_prediction_is_left_alone", "the logits are changed in place")
+    with torch.no_grad():
+        subject.value(output)
+    if any(tensor._version for tensor in _tensors(output)):
+        raise Fault("the_prediction_is_left_alone", "the prediction is changed in place")
+
+
+def sixteen_bits_are_enough(subject: LossSubject) -> None:
+    """Predictions in sixteen bits, as mixed precision makes them, give a number."""
+    for dtype in (torch.bfloat16, torch.float16):
+        output, batch = subject.output(), subject.batch()
+
+        def narrow(tensors: dict[str, Tensor], dtype: torch.dtype = dtype) -> dict[str, Tensor]:
+            return {name: tensor.to(dtype) for name, tensor in tensors.items()}
+
+        given = Output(
+            output.logits.to(dtype),
+            output.fused.to(dtype),
+            narrow(output.embeddings),
+            narrow(output.branch_logits),
+            penalties=narrow(output.penalties),
+        )
+        with torch.autocast("cpu", dtype):
+            value = subject.loss(given, batch)
+        if not value.isfinite():
+            raise Fault("sixteen_bits_are_enough", f"a prediction in {dtype} gives no number".replace("torch.", ""))
+
+
+def the_penalty_is_read(subject: LossSubject) -> None:
+    """A loss that asks a fusion for a penalty reads it."""
+    name = subject.loss.needs_penalty
+    if name is None:
+        return
+    output = subject.output()
+    value = subject.value(output)
+    gradient = torch.autograd.grad(value, output.penalties[name], allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None or not gradient.any():
+        raise Fault("the_penalty_is_read", f"it needs the penalty {name!r} of a fusion and does not read it")
+
+
+def weights_travel(subject: LossSubject) -> None:
+    """A fresh loss with the state of this one gives what this one gives."""
+    if unregistered(subject.loss):
+        return  # told by its own check
+    torch.manual_seed(1)
+    other = subject.make(TASK).eval()
+    other.load_state_dict(copy.deepcopy(subject.loss.state_dict()))
+    output = subject.output()
+    if not torch.allclose(other(output, subject.batch()), subject.value(output)):
+        raise Fault("weights_travel", "a fresh loss with the same state_dict gives another value")
 
 
 def every_tensor_is_registered(subject: LossSubject) -> None:
@@ -154,5 +196,13 @@ CHECKS: tuple[Callable[[LossSubject], None], ...] = (
     great_logits_are_survived,
     a_batch_of_one_is_enough,
     the_prediction_is_left_alone,
+    sixteen_bits_are_enough,
+    the_penalty_is_read,
+    weights_travel,
     every_tensor_is_registered,
 )
+
+
+def _tensors(output: Output) -> list[Tensor]:
+    named = (output.embeddings, output.branch_logits, output.penalties)
+    return [output.logits, output.fused, *(tensor for tensors in named for tensor in tensors.values())]

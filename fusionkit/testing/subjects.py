@@ -304,11 +304,12 @@ def perturb(parameters: Iterable[nn.Parameter]) -> None:
 @contextmanager
 def _memory_full_of_nan() -> Iterator[None]:
     """Within, torch.empty is NaN all over."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    filling: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), filling.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("warn")  # that alone fills; use_deterministic_algorithms imports the compiler
+    filling.fill_uninitialized_memory = True
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        torch.set_deterministic_debug_mode(before[0])
+        filling.fill_uninitialized_memory = before[1]
