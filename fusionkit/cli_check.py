@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fusionkit.components import KINDS
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
@@ -25,7 +26,8 @@ SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=
 
 def is_component(text: str) -> bool:
     """Whether an argument of `fusionkit check` names a component and no recipe."""
-    return text.partition(":")[0] in (*CHECKED, "dataset", "augmentation", "metric") and ":" in text
+    kind, colon, _ = text.partition(":")
+    return bool(colon) and kind in KINDS
 
 
 def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
@@ -42,7 +44,11 @@ def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
     """
     kind, _, name = text.partition(":")
     if kind not in CHECKED:
-        raise RequestError(f"a {kind} is checked by a test that inherits fusionkit.testing, on data of its own")
+        raise RequestError(
+            "a dataset is checked on a few samples of its own: inherit fusionkit.testing.DatasetSuite in a test"
+            if kind == "dataset"
+            else f"there are no rules for components of the kind {kind}; they are checked for {', '.join(CHECKED)}"
+        )
     torch.set_num_threads(1)  # the tensors are so small that threads would only wait for each other
     registry = load_registry()
     names = registry.names(kind) if name == "all" else [name]
@@ -53,7 +59,10 @@ def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
         needed = [p.name for p in signature(target.__init__).parameters.values() if _has_to_be_given(p)]
         if needed:
             if name != "all":
-                raise RequestError(f"{kind} {one!r} cannot be checked without options ({', '.join(needed)})")
+                raise RequestError(
+                    f"{kind} {one!r} has no defaults for {', '.join(needed)}, and is checked with its defaults: "
+                    f"inherit fusionkit.testing.{kind.capitalize()}Suite in a test and give `options`"
+                )
             rows.append((one, "", f"not checked: it needs the options {', '.join(needed)}"))
             continue
         passed, faults, notes = _CHECKS[kind](target)
