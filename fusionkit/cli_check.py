@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -30,6 +31,18 @@ def is_component(text: str) -> bool:
     return bool(colon) and kind in KINDS
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The tensors are so small that threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
     """Check one component, or all of its kind.
 
@@ -49,13 +62,19 @@ def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
             if kind == "dataset"
             else f"there are no rules for components of the kind {kind}; they are checked for {', '.join(CHECKED)}"
         )
-    torch.set_num_threads(1)  # the tensors are so small that threads would only wait for each other
     registry = load_registry()
     names = registry.names(kind) if name == "all" else [name]
     rows: list[tuple[str, str, str]] = []
     right = True
     for one in names:
-        target = registry.resolve(kind, one)
+        try:
+            target = registry.resolve(kind, one)
+        except RequestError as error:
+            if name != "all":
+                raise
+            rows.append((one, "", f"FAULT {error}"))
+            right = False
+            continue
         needed = [p.name for p in signature(target.__init__).parameters.values() if _has_to_be_given(p)]
         if needed:
             if name != "all":

@@ -15,6 +15,7 @@ def fusionkit_components():
     yield Component("fusion", "pair", "acme.parts:Pair")
     yield Component("fusion", "sized", "acme.parts:Sized")
     yield Component("loss", "summed", "acme.parts:Summed")
+    yield Component("loss", "gone", "acme.parts:Gone")
     yield Component("encoder", "flat", "acme.parts:Flat")
 """
 
@@ -107,6 +108,8 @@ def test_all_of_a_kind_are_checked(fusionkit):
     assert answer.code == 1
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
     assert "FAULT" in lines["summed"]
+    assert "FAULT loss 'gone' of acme is broken: acme.parts has no 'Gone'" in lines["gone"]
+    assert "FAULT" not in lines["cross_entropy"]
 
 
 @pytest.mark.usefixtures("acme")
