@@ -6,16 +6,15 @@ from collections.abc import Mapping
 
 from jaxtyping import Float
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusionkit.contract import Fusion
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features, FeatureSpec
 from fusionkit.options import Probability
-from fusionkit_fusions.projection import Projections
+from fusionkit_fusions.projection import Elementwise
 
 
-class Difference(Fusion):
+class Difference(Elementwise):
     """Projects the pooled features of two modalities to a common width and takes their absolute difference.
 
     For images of the same place before and after (Daudt et al., Fully Convolutional Siamese Networks for Change
@@ -31,11 +30,9 @@ class Difference(Fusion):
     """
 
     def __init__(self, inputs: Mapping[str, FeatureSpec], *, dim: PositiveInt = 256, dropout: Probability = 0.1):
-        super().__init__(inputs)
+        super().__init__(inputs, dim=dim, dropout=dropout)
         if len(inputs) != 2:
             raise ShapeError(f"difference compares two modalities, not {len(inputs)} ({', '.join(inputs)})")
-        self.project = Projections(inputs, dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
         before, after = self.project(features)

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from jaxtyping import Float
-from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusionkit.contract import Fusion
-from fusionkit.flow import Features, FeatureSpec
-from fusionkit.options import Probability
-from fusionkit_fusions.projection import Projections, presence
+from fusionkit.flow import Features
+from fusionkit_fusions.projection import Elementwise, presence
 
 
-class Max(Fusion):
+class Max(Elementwise):
     """Projects the pooled features to a common width and takes, per dimension, the greatest of those present.
 
     A sample without any modality gets zeros.
-
-    Args:
-        inputs: per modality, the shape of its features.
-        dim: the common width, and that of the result.
-        dropout: on the result.
     """
-
-    def __init__(self, inputs: Mapping[str, FeatureSpec], *, dim: PositiveInt = 256, dropout: Probability = 0.1):
-        super().__init__(inputs)
-        self.project = Projections(inputs, dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
         greatest = self.project(features, absent=-math.inf).amax(0)
