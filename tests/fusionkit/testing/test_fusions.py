@@ -1,18 +1,22 @@
 """The suite of fusions names the defect of each faulty module, and no other.
 
-The defects are those met in well-known toolkits. A module cannot have all of them; the rest are the core's own:
+The defects are those met in well-known toolkits. Those that no single module can have are the core's own:
 
 | defect | where it is tested |
 |---|---|
-| attention across the batch, a single key, hidden factors, new projections, dropout per batch, tokens | here |
-| black images for unreadable files, samples on both sides of a split, overlapping windows | test_datasets.py |
-| a plugin that imports torch, or whose import fails | test_plugins.py, ../test_registry.py |
-| unknown keys dropped in silence | here (`**kwargs`), ../test_recipe.py |
-| test set used for model selection | ../test_trainer.py, ../test_evaluation.py |
-| validation taken from training pixels | ../test_splits.py |
-| recall reported as precision | ../test_metrics.py |
-| a metrics file overwritten by every batch | ../test_evaluation.py |
-| one normalisation in training, another at test | ../test_normalization.py, ../test_model.py |
+| attention across the batch; a single key; factors in a list; a new projection in every forward | here |
+| dropout drawn per batch; a token unused at test, appended last or never initialised | here |
+| keys swallowed by `**kwargs` | here |
+| unknown keys of a recipe dropped in silence | ../test_recipe.py: test_broken_recipes |
+| unreadable images replaced by black ones | test_datasets.py: BlackImages |
+| training samples in the test split, overlapping windows | test_datasets.py: TrainInTest, OverlappingWindows |
+| validation windows that overlap training ones | ../test_splits.py: test_blocks_clear_a_given_val_too |
+| a plugin imports torch | test_plugins.py |
+| a plugin's import error kills every command | ../test_registry.py: test_a_broken_plugin_is_listed_and_harms_no_other |
+| test set used for model selection | ../test_trainer.py: test_test_samples_are_never_read |
+| recall reported as precision | ../test_metrics.py: test_per_class_equals_sklearn_and_leaves_the_undefined_open |
+| metrics overwritten by every batch | ../test_evaluation.py: test_answers_and_losses_do_not_depend_on_the_batches |
+| one normalisation in training, another at test | ../test_normalization.py: test_whitening_travels_with_the_weights |
 """
 
 from __future__ import annotations
