@@ -140,5 +140,5 @@ def test_a_defect_is_named_and_no_other(faulty, rule):
 
 class TestMLP(EncoderSuite):
     component = "encoder:mlp"
-    options = {"dropout": 0.0}  # noqa: RUF012
+    options = {"dropout": 0.0}
     specs = (InputSpec((6,)), InputSpec((3, 4, 4)))

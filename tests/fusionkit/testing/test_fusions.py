@@ -485,12 +485,12 @@ CHECKS_BY_NAME = {check.__name__: check for check in CHECKS}
 
 class TestRight(FusionSuite):
     component = Right
-    options = {"dropout": 0.0}  # noqa: RUF012 - as users write it
+    options = {"dropout": 0.0}
 
 
 class TestConcatByName(FusionSuite):
     component = "fusion:concat"
-    options = {"dim": 16}  # noqa: RUF012
+    options = {"dim": 16}
     counts = (2,)
 
 

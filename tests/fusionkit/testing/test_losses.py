@@ -139,4 +139,4 @@ def test_a_value_for_each_sample_is_no_loss():
 
 class TestCrossEntropy(LossSuite):
     component = "loss:cross_entropy"
-    options = {"class_weights": "balanced"}  # noqa: RUF012
+    options = {"class_weights": "balanced"}
