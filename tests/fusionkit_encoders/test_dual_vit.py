@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fusionkit_encoders import dual_vit_blocks
 from fusionkit_encoders.dual_vit import SIZES, Box, DualViT, DualViTEncoder, Size, draw_box, mix_box
 from fusionkit_encoders.dual_vit_blocks import (
     ClassBlock,
+    DepthwiseFFN,
     DownSample,
     DualBlock,
     Embed,
@@ -140,7 +142,9 @@ def wave(shape: tuple[int, ...], number: int) -> torch.Tensor:
     return torch.from_numpy(x.astype(np.float64) / 2.0**31 - 1).reshape(shape).float()
 
 
-def test_dual_block():
+@pytest.mark.parametrize("tile", [100, 300, 1000, 2**19])
+def test_dual_block(monkeypatch, tile):
+    monkeypatch.setattr(dual_vit_blocks, "TILE", tile)
     case = BLOCKS["DualBlock"]
     grid = case["H"], case["W"]
     block = load(DualBlock(12, 3, 2), case["state_dict"], lambda name: renamed(name, DUAL))
@@ -159,7 +163,9 @@ def test_dual_block():
     close(made, case["y_semantics64"], 1e-10)
 
 
-def test_merge_block():
+@pytest.mark.parametrize("tile", [100, 500, 2**19])
+def test_merge_block(monkeypatch, tile):
+    monkeypatch.setattr(dual_vit_blocks, "TILE", tile)
     case = BLOCKS["MergeBlock"]
     grid = case["H"], case["W"]
     block = load(MergeBlock(12, 3, 3), case["state_dict"], lambda name: renamed(name, MERGE))
@@ -179,6 +185,26 @@ def test_merge_block_whose_semantic_tokens_nobody_reads():
     block = load(MergeBlock(12, 3, 3), case["state_dict"], lambda name: renamed(name, MERGE))
     block.semantic_mlp = None
     close(block(case["x"], (5, 7)), case["y"][:, :35], 1e-5)
+
+
+def test_wide_maps_tile_by_tile(monkeypatch):
+    """The FFN of masked samples, in tiles that do not divide evenly, against the same layers one after the other."""
+    monkeypatch.setattr(dual_vit_blocks, "TILE", 100)
+    torch.manual_seed(0)
+    ffn = DepthwiseFFN(5, 7).double()
+    x = torch.randn(3, 6, 5, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(3, 6) < 0.7
+
+    def plain(x):
+        hidden = ffn.widen(x) * mask.unsqueeze(2)
+        hidden = ffn.depthwise(hidden.transpose(1, 2).unflatten(2, (3, 2))).flatten(2).transpose(1, 2)
+        return ffn.narrow(nn.functional.gelu(hidden))
+
+    leaves, weight = [x, *ffn.parameters()], torch.randn(3, 6, 5, dtype=torch.float64)
+    torch.testing.assert_close(ffn(x, (3, 2), mask), plain(x))
+    found = torch.autograd.grad((ffn(x, (3, 2), mask) * weight).sum(), leaves)
+    expected = torch.autograd.grad((plain(x) * weight).sum(), leaves)
+    torch.testing.assert_close(found, expected)
 
 
 def test_class_block():
