@@ -337,8 +337,13 @@ class DualViTEncoder(Encoder):
 
     def step(self, stage: int, features: Features) -> Features:
         module = cast("Stage", self.stages[stage])
-        x, grid = module.embed(features.map)
-        x, semantics = module(x, grid, _semantics(features) if stage else None)
+        if features.grid is None:
+            raise ShapeError(
+                "dual_vit lost its map between two stages; an exchange must hand back one of the same grid"
+            )
+        semantics = _semantics(features) if stage else None
+        x, grid = module.embed(as_map(features.tokens, features.grid))
+        x, semantics = module(x, grid, semantics)
         return DualFeatures(x, grid, present=features.present, semantics=semantics)
 
     def finish(self, features: Features) -> Features:

@@ -386,6 +386,8 @@ def test_an_exchange_keeps_the_semantic_tokens(small):
     assert not torch.equal(moved.semantics, expected.semantics)
     with pytest.raises(ShapeError, match="lost its semantic tokens"):
         encoder.step(1, Features.from_map(features.map))
+    with pytest.raises(ShapeError, match="lost its map"):
+        encoder.step(1, features.with_tokens(features.tokens[:, 1:]))
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 32, 32), (3, 24, 100)])
