@@ -338,9 +338,7 @@ class DualViTEncoder(Encoder):
     def step(self, stage: int, features: Features) -> Features:
         module = cast("Stage", self.stages[stage])
         if features.grid is None:
-            raise ShapeError(
-                "dual_vit lost its map between two stages; an exchange must hand back one of the same grid"
-            )
+            raise ShapeError("dual_vit lost its map between two stages; an exchange must keep its grid")
         semantics = _semantics(features) if stage else None
         x, grid = module.embed(as_map(features.tokens, features.grid))
         x, semantics = module(x, grid, semantics)
