@@ -11,7 +11,7 @@ import numpy as np
 from fusionkit.contract import Dataset, Fusion, Index
 from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
 from fusionkit.flow import InputSpec, Task
-from fusionkit.model import Blueprint
+from fusionkit.model import Blueprint, FusionModel
 from fusionkit.optimization import prove_optimizer
 from fusionkit.recipe import Chosen, Recipe
 
@@ -117,23 +117,25 @@ def blueprint(
     )
 
 
-def prove_training(
-    recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, penalties: frozenset[str] = frozenset()
-) -> None:
+def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, model: FusionModel) -> None:
     """Make what training needs besides the model: losses, augmentations, the optimiser.
 
     Args:
         recipe, inputs, task: what it describes.
-        penalties: those that the recipe's fusion has.
+        model: the recipe's own, as it was proven.
 
     Raises:
-        RecipeError: one of them cannot be made; its line is named.
+        RecipeError: one of them cannot be made, or does not fit the model; its line is named.
     """
     for term in recipe.losses:
         needed = needed_penalty(term.loss)
-        if needed is not None and needed not in penalties:
+        if needed is not None and needed not in model.penalties:
             message = f"{term.loss.name} needs a fusion with the penalty {needed!r}; {recipe.fusion.name} has none"
             raise recipe.error(term.loss.path, message)
+    if recipe.train.balance is not None and (len(model.encoders) < 2 or not model.encoders.keys() <= inputs.keys()):
+        message = "gradients are balanced between the encoders of two modalities or more; "
+        one = f"{recipe.fusion.name} makes one encoder of all" if len(recipe.modalities) > 1 else "here is one alone"
+        raise recipe.error(("train", "balance"), message + one)
     made: list[tuple[Sequence[str | int], Callable[[], object]]] = [
         (("train", "optimizer"), lambda: prove_optimizer(recipe.train)),
         *((term.loss.path, partial(term.loss.build, task)) for term in recipe.losses),

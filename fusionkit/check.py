@@ -83,7 +83,7 @@ def check(recipe: Recipe) -> CheckReport:
         task = classification_task(names)
         plan = blueprint(recipe, inputs, task)
         model, _, specs = plan.prove()
-        prove_training(recipe, inputs, task, model.penalties)
+        prove_training(recipe, inputs, task, model)
     return CheckReport(_rows(recipe, plan, model, specs), notes)
 
 

@@ -92,7 +92,7 @@ def run(
     with blamed_on(recipe):
         task = classification_task(opened.class_names, opened.index, opened.partitions[0].train)
         planned, notes = variants(recipe, opened.inputs, task)
-        prove_training(recipe, opened.inputs, task, blueprint(recipe, opened.inputs, task).prove()[0].penalties)
+        prove_training(recipe, opened.inputs, task, blueprint(recipe, opened.inputs, task).prove()[0])
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)
@@ -186,7 +186,8 @@ def _answer(
     augmentations = [augmentation.build(opened.inputs) for augmentation in recipe.augment]
     samples = Samples(opened.dataset, opened.index.targets, inputs, augmentations, recipe.seed)
     with blamed_on(recipe):
-        model = variant.blueprint(recipe, inputs, task).build(opened.survey.statistics[number])
+        plan = variant.blueprint(recipe, inputs, task)
+        model = plan.build(opened.survey.statistics[number])
     # A baseline's fusion may lack the penalty that a term is about.
     terms = [t for t in recipe.losses if needed_penalty(t.loss) in {None, *model.penalties}]
     losses: dict[str, tuple[Loss, float]] = {t.loss.name: (t.loss.build(task), t.weight) for t in terms}
@@ -203,6 +204,7 @@ def _answer(
         workers=recipe.data.num_workers,
         seed=recipe.seed,
         folder=checkpoints,
+        fresh_fusion=plan.fresh_fusion,
     )
     objective = fit(job, fabric, progress, callbacks)
     batches = in_order(samples, partition.test, fabric, recipe.data.batch_size, recipe.data.num_workers)

@@ -18,6 +18,7 @@ from fusionkit.registry import load_registry
 from fusionkit.report import ReportData, write_report
 from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
 from fusionkit.runs import Run, RunFolder, to_yaml
+from fusionkit.trainer import remarks
 from fusionkit.variants import MAIN, Variant
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def finish(
     for name, held in compared.items():
         folder.write_predictions(held, opened.class_names, f"baselines/{name}")
     folder.write_confusion(main.confusion, opened.class_names)
+    told = [remark for answer in answers[MAIN] for remark in remarks(recipe.fusion.target, answer.history)]
     sections = load_registry().manager.hook.fusionkit_report_sections(run=Run(folder.path, result))
     report = ReportData(
         result=result,
@@ -81,7 +83,7 @@ def finish(
         bad=opened.survey.bad,
         provenance=provenance,
         resolved=to_yaml(recipe.resolved()),
-        notes=notes,
+        notes=[*notes, *dict.fromkeys(told)],
         sections=[section for provided in sections for section in provided],
     )
     write_report(folder, report)

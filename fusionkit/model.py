@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -188,6 +189,21 @@ class Blueprint:
         seed_torch(self.seed, "weights", "head")
         wanted = {name: statistics[name] for name in self.normalized}
         return self._compose(encoders, fusion, widths, wanted)
+
+    def fresh_fusion(self, epoch: int) -> tuple[Fusion, nn.ModuleDict]:
+        """The fusion and the stand-ins with other initial weights, for a reset at the start of this epoch.
+
+        They depend on the seed and the epoch alone. What the fusion has put into the encoders is not among them.
+        """
+        proven, batch, specs = self.prove()
+        with torch.device("meta"):
+            streams = self._streams(batch)
+            encoders = nn.ModuleDict({name: self.encoders[name](spec) for name, spec in streams.items()})
+        seed_torch(self.seed, "weights", "fusion", epoch)
+        fusion = self.make_fusion(specs)
+        fusion.join(encoders)  # where a fusion may make some of its own parts
+        stand_ins = cast("dict[str, StandIn]", dict(proven.stand_ins.items()))
+        return fusion, nn.ModuleDict({name: StandIn(len(held.token)) for name, held in stand_ins.items()})
 
     def _streams(self, batch: Batch) -> dict[str, InputSpec]:
         """The shape that each encoder reads, after early fusion."""

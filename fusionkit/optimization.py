@@ -86,6 +86,13 @@ def hold_frozen(model: FusionModel, scales: dict[str, float]) -> None:
             module.eval()
 
 
+def renew(module: nn.Module, fresh: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Copy the values of a freshly made module in place, and let the optimiser forget what it knew of the old ones."""
+    module.load_state_dict(fresh.state_dict())
+    for parameter in module.parameters():
+        optimizer.state.pop(parameter, None)
+
+
 def part_factor(part: str, scales: dict[str, float]) -> float:
     """The factor of a part of the model, `encoder.image` before `encoder`; 1 where none is given."""
     return scales.get(part, scales.get(part.partition(".")[0], 1.0))

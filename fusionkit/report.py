@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         labels=LABELS,
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
+        states=_states(data.curves),
         costs=_costs(data.result),
         provenance=_provenance(data.provenance),
     )
@@ -122,6 +123,21 @@ def _template() -> jinja2.Template:
         "number": lambda value: "–" if np.isnan(value) else f"{value:.4g}",
     }
     return environment.get_template("report.html")
+
+
+def _states(curves: Sequence[Curve]) -> list[tuple[str, list[float]]]:
+    """A row a figure of the fusion's state or of the balance: in the first, the chosen and the last epoch.
+
+    Of several folds, the mean; a fold that lacks the figure in that epoch is left out.
+    """
+    names = [name for curve in curves for row in curve.rows for name in row if name.startswith(("fusion/", "balance/"))]
+
+    def shown(name: str, pick: Callable[[Curve], int]) -> float:
+        values = [row[name] for row in (curve.rows[pick(curve)] for curve in curves) if name in row]
+        return sum(values) / len(values) if values else np.nan
+
+    picks: list[Callable[[Curve], int]] = [lambda _: 0, lambda curve: curve.best_epoch - 1, lambda _: -1]
+    return [(name, [shown(name, pick) for pick in picks]) for name in dict.fromkeys(names)]
 
 
 def _costs(result: Result) -> list[tuple[str, list[str]]]:

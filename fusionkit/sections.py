@@ -19,7 +19,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 
 Scalar: TypeAlias = bool | int | float | str
@@ -139,6 +141,27 @@ def _number_as_text(value: Any) -> Any:
 Precision: TypeAlias = Literal["32", "bf16", "16", "64"]
 
 
+class Balance(Section):
+    """OGM-GE (Peng et al., CVPR 2022): slow down the encoder of a modality that runs ahead of the others."""
+
+    alpha: PositiveFloat = 0.5
+    """How much: gradients are multiplied by 1 - tanh(alpha * ratio), where its score is `ratio` > 1 times theirs."""
+    noise: bool = True
+    """Add Gaussian noise of each gradient's own deviation, for better generalisation."""
+    first_epoch: PositiveInt = 1
+    """Epochs are counted from 1."""
+    last_epoch: PositiveInt | None = None
+    """Default: to the end."""
+
+    @field_validator("last_epoch")
+    @classmethod
+    def _not_before_the_first(cls, value: int | None, info: ValidationInfo) -> int | None:
+        first = info.data.get("first_epoch", 1)
+        if value is not None and value < first:
+            raise ValueError(f"{value} comes before first_epoch, {first}")
+        return value
+
+
 class Train(Section):
     """How the model is trained."""
 
@@ -165,6 +188,10 @@ class Train(Section):
     accumulate: PositiveInt = 1
     """The parts into which a batch is cut to save memory; the gradients are those of the whole batch, except for
     batch norms."""
+    balance: Balance | None = None
+    """Balance of the encoders' gradients between the modalities; `{}` for its defaults."""
+    reset_fusion: list[Annotated[int, Field(ge=2)]] = Field(default_factory=list)
+    """Epochs, counted from 1, at whose start the fusion gets new initial weights; encoders and heads keep theirs."""
     early_stopping: PositiveInt | None = None
     """Epochs without a better validation figure after which training ends."""
     select: Literal["loss", "oa", "aa", "kappa", "macro_f1", "weighted_f1"] = "oa"
@@ -174,6 +201,15 @@ class Train(Section):
     strategy: str = "auto"
     num_nodes: PositiveInt = 1
     """These four are handed to Lightning Fabric."""
+
+    @field_validator("reset_fusion", "balance")
+    @classmethod
+    def _within_the_epochs(cls, value: Any, info: ValidationInfo) -> Any:
+        epochs = info.data.get("epochs")
+        begins = [value.first_epoch] if isinstance(value, Balance) else value or []
+        if epochs is not None and (late := [epoch for epoch in begins if epoch > epochs]):
+            raise ValueError(f"there is no epoch {late[0]}; the last one is {epochs}")
+        return value
 
 
 class RecipeKeys(Section):
@@ -199,7 +235,13 @@ class RecipeKeys(Section):
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
 
 
-_SECTIONS: dict[str, type[Section]] = {"data.split": Split, "data": Data, "train": Train, "the top level": RecipeKeys}
+_SECTIONS: dict[str, type[Section]] = {
+    "data.split": Split,
+    "data": Data,
+    "train.balance": Balance,
+    "train": Train,
+    "the top level": RecipeKeys,
+}
 
 
 def home(key: str) -> str | None:

@@ -9,28 +9,27 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
-from fusionkit.contract import Loss
-from fusionkit.errors import FusionkitError
+from fusionkit.balance import GradientBalance
+from fusionkit.contract import Fusion, Loss
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
 from fusionkit.flow import Batch
 from fusionkit.loading import Batches, Samples, plainly
 from fusionkit.metrics import confusion, headline
 from fusionkit.model import FusionModel
-from fusionkit.optimization import hold_frozen, make_optimizer, rate
+from fusionkit.optimization import hold_frozen, make_optimizer, rate, renew
 from fusionkit.progress import Progress
-from fusionkit.randomness import seed_torch
 from fusionkit.sections import Train
+from fusionkit.step import Step
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
@@ -49,6 +48,7 @@ class Fit:
         settings: the recipe's `train`.
         batch_size, workers, seed: as in the recipe.
         folder: for `best.ckpt` and `last.ckpt`.
+        fresh_fusion: `Blueprint.fresh_fusion` of the model; needed where `settings` ask for resets.
         history: a row of figures an epoch.
         best_epoch: the epoch chosen by validation, from 1.
         seconds: spent in training, validation left out.
@@ -67,6 +67,7 @@ class Fit:
     workers: int
     seed: int
     folder: Path
+    fresh_fusion: Callable[[int], tuple[Fusion, nn.ModuleDict]] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
@@ -124,11 +125,20 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         fabric.load(last, state, weights_only=True)
         for name, value in state["progress"].items():
             setattr(job, name, value)
+    balance = None
+    if job.settings.balance is not None and len(job.model.encoders) > 1:  # a baseline may have a single one
+        balance = GradientBalance(job.model, job.settings.balance, fabric, job.seed)
+    step = Step(job, fabric, wrapped, optimizer, progress, balance)
     steps = len(order) * job.settings.epochs
     warmup = max(job.settings.warmup_steps, round(job.settings.warmup_epochs * len(order)))
     _call(callbacks, "on_fit_start", job)
     while job.epoch < job.settings.epochs and not _given_up(job):
         order.epoch = job.epoch
+        if job.epoch + 1 in job.settings.reset_fusion:
+            _reset_fusion(job, optimizer)
+            progress.line(f"{job.name}: the fusion begins anew with epoch {job.epoch + 1}")
+        if balance is not None:
+            balance.begin(job.epoch + 1)
         wrapped.train()
         hold_frozen(job.model, job.settings.lr_scale)
         steps_done, started = [], time.perf_counter()
@@ -137,7 +147,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             factor = rate(job.step, steps, warmup, job.settings.schedule)
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            steps_done.append(_step(job, fabric, wrapped, optimizer, batch, progress))
+            steps_done.append(step(batch))
             job.step += 1
             _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
@@ -147,6 +157,9 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
         row |= {f"train/{name}": value for name, value in means.items()} | {"train/loss": job.weighted(means)}
         row |= _validate(job, fabric, wrapped, held_out)
+        row |= {f"fusion/{name}": float(value) for name, value in job.model.fusion.figures().items()}
+        if balance is not None:
+            row |= balance.figures()
         job.history.append(row)
         job.epoch += 1
         if _is_better(job.history, job.best_epoch, job.settings.select):
@@ -157,82 +170,26 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         _save(fabric, last, {"objective": wrapped, "optimizer": optimizer, "progress": job.progress_state})
         progress.epoch(job.name, row, job.settings.epochs, chosen=job.best_epoch == job.epoch)
         _call(callbacks, "on_epoch_end", job)
+    for remark in remarks(job.model.fusion, job.history):
+        progress.line(f"{job.name}: {remark}")
     fabric.barrier()
     job.model.load_state_dict(torch.load(best, map_location=fabric.device, weights_only=True)["model"])
     _call(callbacks, "on_fit_end", job)
     return wrapped
 
 
-def _step(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch, progress: Progress) -> Means:
-    """One optimiser step; the means of the loss terms over this process's share of the batch.
-
-    Where memory is full the batch is cut into more parts, whose gradients add up to the same.
-    """
-    means = None
-    while means is None:
-        try:
-            means = _gradients(job, fabric, wrapped, optimizer, batch)
-        except torch.OutOfMemoryError:
-            if job.parts >= len(batch) // 2 or fabric.world_size > 1:
-                raise
-        if means is None:  # and no longer in `except`, whose traceback holds on to the tensors
-            job.parts *= 2
-            optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            progress.line(f"{job.name}: memory is full; from here on each batch is computed in {job.parts} parts")
-    if job.settings.grad_clip is not None:
-        # With 16-bit floats an overflow is the scaler's to handle; elsewhere it is an error.
-        strict = job.settings.precision != "16"
-        try:
-            fabric.clip_gradients(wrapped, optimizer, max_norm=job.settings.grad_clip, error_if_nonfinite=strict)
-        except RuntimeError as error:
-            if "non-finite" not in str(error):
-                raise
-            raise FusionkitError(_not_finite(job, "the gradient", means.terms(), batch)) from error
-    optimizer.step()
-    return means
+def remarks(fusion: Fusion | type[Fusion], history: Sequence[Mapping[str, float]]) -> list[str]:
+    """What the fusion has to say of a training; it is given plain floats, as its signature says."""
+    return fusion.remarks([{name: float(value) for name, value in row.items()} for row in history])
 
 
-def _gradients(job: Fit, fabric: Fabric, wrapped: Any, optimizer: Any, batch: Batch) -> Means:
-    """Gradients of the objective's mean over the batch in all processes, of which this one has `batch`."""
-    optimizer.zero_grad(set_to_none=True)
-    parts = cut(batch, job.parts)
-    counts = [wrapped.module.counts(part) for part in parts]
-    here = torch.tensor([sum(count[name] for count in counts) for name in job.losses], device=fabric.device)
-    everywhere = cast(torch.Tensor, fabric.all_reduce(here, reduce_op="sum")).tolist()
-    whole = dict(zip(job.losses, everywhere, strict=True))
-    means = Means()
-    for number, (part, count) in enumerate(zip(parts, counts, strict=True)):
-        seed_torch(job.seed, "step", job.step, number, fabric.global_rank)
-        with fabric.no_backward_sync(wrapped, enabled=number < len(parts) - 1):
-            _, terms = wrapped(part)
-            if not all(torch.isfinite(term) for term in terms.values()):
-                told = {name: float(term.detach()) for name, term in terms.items()}
-                raise FusionkitError(_not_finite(job, "the loss", told, part))
-            shares = {name: term * (count[name] / (whole[name] or 1.0)) for name, term in terms.items()}
-            # Processes average their gradients, which are to be added.
-            fabric.backward(job.weighted(shares) * fabric.world_size)
-        means.add(terms, count)
-    return means
-
-
-def cut(batch: Batch, parts: int) -> list[Batch]:
-    """Cut a batch into parts of nearly equal size, none of fewer than two samples: a batch norm needs two."""
-    parts = max(1, min(parts, len(batch) // 2))
-    bounds = [number * len(batch) // parts for number in range(parts + 1)]
-    return [batch.map(itemgetter(slice(*ends))) for ends in pairwise(bounds)]
-
-
-def _not_finite(job: Fit, what: str, terms: dict[str, float], batch: Batch) -> str:
-    wrong = {name: value for name, value in terms.items() if not math.isfinite(value)} or terms
-    listed = ", ".join(f"{name} is {value:g}" for name, value in wrong.items())
-    ids = [str(job.ids[position]) for position in batch.index.tolist()]
-    last = job.folder / "last.ckpt"
-    return (
-        f"{job.name}: {what} is no number in epoch {job.epoch + 1}, step {job.step + 1} ({listed}) for the samples "
-        f"{', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}; try a lower train.lr, "
-        f"train.grad_clip, or precision 32{f'. The last good checkpoint is {last}' if last.is_file() else ''}"
-    )
+def _reset_fusion(job: Fit, optimizer: Any) -> None:
+    """Put new initial weights in the fusion, and in what stands in for absent modalities; a best epoch stays best."""
+    if job.fresh_fusion is None:
+        raise ValueError("Fit.fresh_fusion is needed for settings with reset_fusion")
+    fusion, stand_ins = job.fresh_fusion(job.epoch + 1)
+    renew(job.model.fusion, fusion, optimizer.optimizer)
+    renew(job.model.stand_ins, stand_ins, optimizer.optimizer)
 
 
 def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) -> dict[str, float]:

@@ -147,13 +147,15 @@ def test_auto_standardises_all_but_counts() -> None:
 
 def test_what_training_needs_is_proven_with_its_line(written: Recipe) -> None:
     inputs = {"image": InputSpec((2, 6, 6)), "vector": InputSpec((5,))}
+    task = classification_task("abc")
+    model = blueprint(loaded(), inputs, task).prove()[0]
     with pytest.raises(RecipeError, match=r"toy.yaml:15:9: train.optimizer: no optimiser is named 'adamv'.*mean 'adam"):
-        prove_training(written, inputs, classification_task("abc"))
+        prove_training(written, inputs, task, model)
     for changes, message in [
         ({"loss": "picky"}, "loss: this loss needs four classes"),
         ({"loss": {"entropy": 1, "picky": 2}}, "loss.picky: this loss needs four classes"),
         ({"train": {"optimizer": "bnbadam"}}, "train.optimizer: bnbadam cannot be used here"),
     ]:
         with pytest.raises(RecipeError, match=message):
-            prove_training(loaded(**changes), inputs, classification_task("abc"))
-    prove_training(loaded(augment=["jitter"]), inputs, classification_task("abc"))
+            prove_training(loaded(**changes), inputs, task, model)
+    prove_training(loaded(augment=["jitter"]), inputs, task, model)

@@ -27,7 +27,8 @@ from fusionkit.loading import EVALUATION, Samples
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.progress import Progress
 from fusionkit.sections import Train
-from fusionkit.trainer import PRECISION, Fit, _is_better, cut, fit
+from fusionkit.step import cut
+from fusionkit.trainer import PRECISION, Fit, _is_better, fit
 
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 
