@@ -27,6 +27,9 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("fusion", "mixture_of_experts", f"{HERE}.mixture_of_experts:MixtureOfExperts", "gated experts")
     yield Component("fusion", "early_stack", f"{HERE}.early_stack:EarlyStack", "stack the inputs, one encoder for all")
     yield Component("fusion", "dual_vit", f"{HERE}.dual_vit:DualViT", "Dual-ViT: the map of one, tokens of the others")
+    yield Component(
+        "fusion", "channel_exchange", f"{HERE}.channel_exchange:ChannelExchange", "CEN: shared network, private norms"
+    )
     yield Component("fusion", "mmtm", f"{HERE}.mmtm:MMTM", "joint gates on channels, between the encoders' stages")
     yield Component("fusion", "multi_level", f"{HERE}.multi_level:MultiLevel", "CentralNet on low, middle and high")
     yield Component("fusion", "multi_scale", f"{HERE}.multi_scale:MultiScale", "feature pyramid or pyramid pooling")
