@@ -38,6 +38,7 @@ class JoinedEncoder(nn.Module):
         self.encoder, *others = encoders.values()
         for name, other in zip(self.names[1:], others, strict=True):
             _hold_alike(self.names[0], self.encoder, name, other)
+        _hold_stems(encoders)
         spatial = norms_between(self.encoder)
         self.exchanging: list[str] = []
         for path, module in list(self.encoder.named_modules()):
@@ -145,6 +146,28 @@ def _hold_alike(name: str, encoder: Encoder, other_name: str, other: Encoder) ->
                 f"the encoders of {name} and {other_name} differ in {path} "
                 f"({_shape(one)} and {_shape(two)}); give them the same options"
             )
+
+
+def _hold_stems(encoders: Mapping[str, Encoder]) -> None:
+    """Inputs go through stacked, so they have one height and width, and only what reads them may differ in channels."""
+    (first, encoder), *others = encoders.items()
+    stem = next((path for path, module in _order(encoder) if isinstance(module, _ConvNd)), None)
+    for name, other in others:
+        if encoder.spec.shape[1:] != other.spec.shape[1:]:
+            raise ShapeError(
+                f"{first} is {encoder.spec} and {name} is {other.spec}; modalities of one network have one "
+                "height and width",
+                modality=name,
+            )
+        for path, module in encoder.named_modules():
+            if isinstance(module, _ConvNd) and path != stem:
+                own = other.get_submodule(path)
+                if isinstance(own, _ConvNd) and own.in_channels != module.in_channels:
+                    raise ShapeError(
+                        f"the encoders of {first} and {name} differ in the channels that {path} reads "
+                        f"({module.in_channels} and {own.in_channels}); only the first convolution may",
+                        modality=name,
+                    )
 
 
 def _shape(parameter: Tensor | None) -> str:

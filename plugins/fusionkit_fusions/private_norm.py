@@ -66,7 +66,7 @@ class PrivateNorm(nn.Module):
         low = self.scale.abs() < (self.threshold or 0.0)
         return low & self.part() if self.region == "half" else low
 
-    def forward(self, x: Float[Tensor, "B*M C ..."]) -> Float[Tensor, "B*M C ..."]:
+    def forward(self, x: Float[Tensor, "BM C ..."]) -> Float[Tensor, "BM C ..."]:
         size = len(x) // self.modalities
         y = self.norm(x.reshape(size, self.modalities * self.channels, *x.shape[2:]))
         if self.threshold is not None and self.modalities > 1:
@@ -75,8 +75,8 @@ class PrivateNorm(nn.Module):
 
 
 def exchange_channels(
-    x: Float[Tensor, "B M*C ..."], giving_way: Bool[Tensor, "M C"], present: Bool[Tensor, "B M"] | None = None
-) -> Float[Tensor, "B M*C ..."]:
+    x: Float[Tensor, "B MC ..."], giving_way: Bool[Tensor, "M C"], present: Bool[Tensor, "B M"] | None = None
+) -> Float[Tensor, "B MC ..."]:
     """Channels that give way become the mean of the other modalities' same channel, all read from before; in place.
 
     Args:
@@ -156,7 +156,7 @@ class PrivateConvolution(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
 
-    def forward(self, x: Float[Tensor, "B*M C ..."]) -> Float[Tensor, "B*M D ..."]:
+    def forward(self, x: Float[Tensor, "BM C ..."]) -> Float[Tensor, "BM D ..."]:
         apart = x.unflatten(0, (-1, len(self.convolutions)))
         made = [
             convolution(apart[:, number, : convolution.in_channels])  # type: ignore[operator,index,misc]
