@@ -22,3 +22,6 @@ def fusionkit_components() -> Iterator[Component]:
         f"{HERE}.modality_dropout:ModalityDropout",
         "drop whole modalities (ModDrop)",
     )
+    yield Component(
+        "augmentation", "modality_dropout", f"{HERE}.modality_dropout:ModalityDropout", "modalities left out at random"
+    )
