@@ -17,8 +17,8 @@ class ModalityDropout(Augmentation):
 
     ModDrop: Neverova, Wolf, Taylor, Nebout: "ModDrop: Adaptive Multi-Modal Gesture Recognition", TPAMI 2016. What is
     left out is absent like any other absent input: masked, or replaced by a learned token where the modality says
-    `absent: token`. Drawn for each sample, never the last modality that it has: where all would go, one of them, by lot,
-    stays.
+    `absent: token`. Drawn for each sample, never the last modality that it has: where all would go, one of them stays,
+    by lot.
 
     Args:
         inputs: per modality, the shape of its arrays.
