@@ -1,49 +1,59 @@
-"""Modalities left out at random."""
+"""Modality dropout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, TypeAlias
 
 import numpy as np
+from pydantic import Field
 
 from fusionkit.contract import Augmentation, Sample
 from fusionkit.errors import RequestError, suggestion
 from fusionkit.flow import InputSpec
-from fusionkit.options import Probability
+
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ModalityDropout(Augmentation):
-    """Leaves out modalities of a training sample, each by itself, so that a model learns to do without.
+    """Drops whole modalities of a sample, each by a draw of its own, but never all that the sample has.
 
-    ModDrop: Neverova, Wolf, Taylor, Nebout: "ModDrop: Adaptive Multi-Modal Gesture Recognition", TPAMI 2016. What is
-    left out is absent like any other absent input: masked, or replaced by a learned token where the modality says
-    `absent: token`. Drawn for each sample, never the last modality that it has: where all would go, one of them stays,
-    by lot.
+    ModDrop of Neverova, Wolf, Taylor, Nebout: ModDrop: Adaptive Multi-Modal Gesture Recognition, TPAMI 2016:
+
+        delta_m ~ Bernoulli(1 - p_m) for each sample and modality; where delta_m = 0, modality m is absent
+
+    so that the fusion learns to do without any of them and not to lean on the strongest. The paper puts zeros in the
+    place of what is dropped; here the modality is marked as absent, which every fusion honours and which a recipe's
+    `absent` decides about. Where the draws would drop all that a sample has, one of them, drawn at random, stays.
 
     Args:
         inputs: per modality, the shape of its arrays.
-        probability: of each modality to be left out; one number, or a mapping from modalities, where those left out of
-            it always stay.
+        probability: of each modality to be dropped; or a mapping from modalities to theirs, where others stay.
 
     Raises:
-        RequestError: there is no modality of that name.
+        RequestError: a modality is unknown, or there are not two.
     """
 
-    def __init__(self, inputs: Mapping[str, InputSpec], *, probability: Probability | dict[str, Probability] = 0.2):
+    def __init__(self, inputs: Mapping[str, InputSpec], *, probability: Share | dict[str, Share] = 0.2):
         super().__init__(inputs)
-        if isinstance(probability, dict):
+        if len(inputs) < 2:
+            raise RequestError(f"modality_dropout needs two modalities or more; there is {', '.join(inputs)} alone")
+        if isinstance(probability, Mapping):
+            if not probability:
+                raise RequestError("modality_dropout: the mapping of probabilities is empty")
             for name in probability:
                 if name not in inputs:
                     raise RequestError(f"modality_dropout: there is no modality {name!r}{suggestion(name, inputs)}")
-            self.probability = {name: probability.get(name, 0.0) for name in inputs}
+            self.probability = dict(probability)
         else:
             self.probability = dict.fromkeys(inputs, probability)
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
-        # As many draws whatever the sample has: what another augmentation draws later does not depend on it.
-        draws, lot = random.random(len(self.probability)), random.random()
-        there = [name for name, value in sample.items() if value is not None]
-        gone = [n for (n, p), draw in zip(self.probability.items(), draws, strict=True) if draw < p and n in there]
-        if gone and len(gone) == len(there):
-            gone.pop(int(lot * len(gone)))
-        return sample | dict.fromkeys(gone)
+        # A draw for each modality, whether it is there or not: what is absent changes nothing for the others.
+        draws = {name: random.random() / share for name, share in self.probability.items()}
+        held = [name for name, value in sample.items() if value is not None]
+        dropped = {name for name in held if draws.get(name, 1.0) < 1}
+        if len(dropped) == len(held):
+            # Given that it is below 1, a draw is uniform: the greatest is a fair choice.
+            dropped -= {max(dropped, key=draws.__getitem__, default="")}
+        return {name: None if name in dropped else value for name, value in sample.items()}

@@ -17,5 +17,8 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("augmentation", "band_dropout", f"{HERE}.band_dropout:BandDropout", "interpolate over random bands")
     yield Component("augmentation", "time_shift", f"{HERE}.time_shift:TimeShift", "roll visits along hours or weeks")
     yield Component(
-        "augmentation", "modality_dropout", f"{HERE}.modality_dropout:ModalityDropout", "modalities left out at random"
+        "augmentation",
+        "modality_dropout",
+        f"{HERE}.modality_dropout:ModalityDropout",
+        "drop whole modalities (ModDrop)",
     )
