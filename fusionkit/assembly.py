@@ -132,7 +132,12 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
         if needed is not None and needed not in model.penalties:
             message = f"{term.loss.name} needs a fusion with the penalty {needed!r}; {recipe.fusion.name} has none"
             raise recipe.error(term.loss.path, message)
-    if recipe.train.balance is not None and (len(model.encoders) < 2 or not model.encoders.keys() <= inputs.keys()):
+    joined = not model.encoders.keys() <= inputs.keys()
+    for part in recipe.train.lr_scale:
+        if joined and part.startswith("encoder."):
+            message = f"{recipe.fusion.name} makes one encoder of all; give `encoder` a factor"
+            raise recipe.error(("train", "lr_scale", part), message)
+    if recipe.train.balance is not None and (len(model.encoders) < 2 or joined):
         message = "gradients are balanced between the encoders of two modalities or more; "
         one = f"{recipe.fusion.name} makes one encoder of all" if len(recipe.modalities) > 1 else "here is one alone"
         raise recipe.error(("train", "balance"), message + one)

@@ -116,7 +116,8 @@ class Features:
         """The tokens as a map; a view where they came from one."""
         if self.grid is None:
             raise ValueError("these features are a sequence and have no map")
-        return self.tokens.transpose(1, 2).unflatten(2, self.grid)
+        # Not a transposition of tokens: of a single sample its strides would lead torch to a slow convolution.
+        return self.tokens.unflatten(1, self.grid).permute(0, 3, 1, 2)
 
     @property
     def pooled(self) -> Float[Tensor, "B D"]:

@@ -129,9 +129,10 @@ class ChannelExchange(Fusion):
         """The share of channels that give way, in all and behind each norm."""
         if len(self.inputs) == 1:
             return {}
-        shares = {path: norm.giving_way().float().mean().item() for path, norm in self.norms.items()}
-        return {"exchanged": sum(shares.values()) / max(len(shares), 1)} | {
-            f"exchanged/{path}": share for path, share in shares.items()
+        given = {path: norm.giving_way().float() for path, norm in self.norms.items()}
+        channels = sum(which.numel() for which in given.values())
+        return {"exchanged": sum(which.sum().item() for which in given.values()) / max(channels, 1)} | {
+            f"exchanged/{path}": which.mean().item() for path, which in given.items()
         }
 
     @staticmethod

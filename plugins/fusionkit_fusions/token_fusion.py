@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,19 +21,23 @@ Place = int | tuple[int, int]
 
 
 class TokenFusion(Fusion):
-    """Shared transformer layers over each modality's tokens, with private norms and an exchange of tokens behind each.
+    """Shared transformer layers with private norms, and an exchange of tokens within each.
 
-    Wang, Chen, Cao, Huang, Sun, Wang: "Multimodal Token Fusion for Vision Transformers", CVPR 2022 (eqs. 2 to 4). After
-    each layer a learned score s in (0, 1) of every token decides:
+    Wang, Chen, Cao, Huang, Sun, Wang: "Multimodal Token Fusion for Vision Transformers", CVPR 2022, as in the authors'
+    code for maps of one grid. In each layer a private network scores every token, s in (0, 1), and with u the update of
+    the shared attention:
 
-        x_m[n] <- s_m[n] x_m[n]
-        x_m[n] <- x_m'[n]  where s_m[n] < threshold       (more than two modalities: the mean of the others)
+        u_m[n] <- s_m[n] u_m[n]
+        u_m[n] <- u_m'[n]  where s_m[n] < threshold       (more than two modalities: the mean of the others)
+        x_m += u_m,  x_m += MLP(LN_m x_m)
 
-    all read from before the exchange. Scores are driven to zero by their L1 norm, the penalty `token_l1`: the mean over
-    tokens, summed over layers and modalities. Give it a weight with the loss of that name, or nothing is exchanged.
+    the exchange reading all from before it. Scores are driven to zero by their L1 norm, the penalty `token_l1`: here a
+    mean over samples and tokens, summed over layers and modalities; the authors' code sums over all, so the same weight
+    acts as many times less as a batch has tokens. Without the loss `token_l1` nothing is exchanged.
 
-    The tokens of all modalities have to lie at the same places. Maps are brought to the grid of the largest by
-    averaging, sequences to its number of tokens; the paper's own alignment by camera geometry is a matter of the data.
+    The tokens of all modalities have to lie at the same places. Here maps are brought to the grid of the largest by
+    averaging, and a sequence, a vector too, is spread evenly over its cells; only between maps of one scene does that
+    mean that what is exchanged lay at the same place. The paper's alignment by camera geometry is a matter of the data.
     Only modalities that a sample has give tokens away. The result is the mean over the modalities present of LN of
     their mean token.
 
@@ -86,7 +91,7 @@ class TokenFusion(Fusion):
 
 
 class SharedLayer(nn.Module):
-    """A transformer layer whose weights all modalities share, save the norms; then scores and exchange.
+    """A transformer layer whose weights all modalities share, save norms and scores, with the exchange in it.
 
     Args:
         names: of the modalities.
@@ -104,23 +109,29 @@ class SharedLayer(nn.Module):
         self.mlp_norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in names})
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim))
         self.dropout = nn.Dropout(dropout)
-        self.score = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim // 2), nn.GELU(), nn.Linear(dim // 2, 1))
+        self.scores = nn.ModuleDict({name: _score_network(dim) for name in names})
 
     def forward(
         self, x: Float[Tensor, "M B N D"], mask: Bool[Tensor, "M B N"], present: Bool[Tensor, "M B"]
     ) -> tuple[Float[Tensor, "M B N D"], Float[Tensor, "M B N"]]:
-        """The tokens after the exchange, and their scores before it, zero where they are not real."""
-        after, scores = [], []
-        for number, name in enumerate(self.norms):
-            value, real = x[number], mask[number]
+        """The tokens after the layer, and their scores, zero where they are not real."""
+        updates, scores = [], []
+        for name, value, real in zip(self.norms, x, mask, strict=True):
+            score = self.scores[name](value).sigmoid().squeeze(2)
             normed = self.norms[name](value)
-            value = value + self.dropout(self.attention(normed, Tokens(normed, real)))
-            value = value + self.dropout(self.mlp(self.mlp_norms[name](value)))
-            score = self.score(value).sigmoid().squeeze(2)
-            after.append(value * score.unsqueeze(2))
+            updates.append(self.attention(normed, Tokens(normed, real)) * score.unsqueeze(2))
             scores.append(score.masked_fill(~real, 0))
         scored = torch.stack(scores)
-        return exchange_tokens(torch.stack(after), scored, mask & present.unsqueeze(2), self.threshold), scored
+        x = x + self.dropout(exchange_tokens(torch.stack(updates), scored, mask & present.unsqueeze(2), self.threshold))
+        normed = torch.stack([norm(value) for norm, value in zip(self.mlp_norms.values(), x, strict=True)])
+        return x + self.dropout(self.mlp(normed)), scored
+
+
+def _score_network(dim: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.LayerNorm(dim)]
+    for before, after in pairwise([dim, dim, max(dim // 2, 1), max(dim // 4, 1)]):
+        layers += [nn.Linear(before, after), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(max(dim // 4, 1), 1))
 
 
 def exchange_tokens(

@@ -278,3 +278,32 @@ class TestFeatures(FusionSuite):
 
     component = ChannelExchange
     options = {"form": "features", "dim": 16}
+
+
+class TestNetwork(FusionSuite):
+    """In the network; of modalities without a common grid it refuses those, and is given maps of one."""
+
+    component = ChannelExchange
+    options = {"form": "network"}
+    counts = (2, 3, 4)
+
+
+def test_gradients_of_the_exchange_are_those_of_the_original():
+    """Its norm is in evaluation, with statistics of mean 0 and variance 1."""
+    held = torch.load(ORACLES / "cen_exchange.pt", weights_only=True)
+    norms = []
+    for gamma, x, pre in zip(held["gamma"], held["x"], held["pre"], strict=True):
+        norm = nn.BatchNorm2d(8).eval()
+        with torch.no_grad():
+            norm.weight.copy_(gamma)
+            norm.bias.copy_((pre - x * (gamma / (1 + 1e-5) ** 0.5).reshape(-1, 1, 1))[0, :, 0, 0])
+        norms.append(norm)
+    private = PrivateNorm(norms, Room()).eval()
+    private.exchange_below(held["threshold"], "all")
+    x = stack(held["x"]).requires_grad_()
+    y = private(x)
+    torch.testing.assert_close(y, stack(held["y"]))
+    (y * stack(held["w"])).sum().backward()
+    torch.testing.assert_close(x.grad, stack(held["grad_x"]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(private.norm.weight.grad, torch.cat(held["grad_gamma"]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(private.norm.bias.grad, torch.cat(held["grad_beta"]), rtol=1e-5, atol=1e-6)

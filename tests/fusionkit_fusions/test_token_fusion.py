@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fusionkit_fusions.token_fusion import TokenFusion, exchange_tokens
+from fusionkit_fusions.attention import Tokens
+from fusionkit_fusions.token_fusion import SharedLayer, TokenFusion, exchange_tokens
 from fusionkit_losses.token_l1 import TokenL1
 
 from fusionkit.flow import Batch, FeatureSpec, Output, Task
@@ -60,10 +61,30 @@ def test_the_penalty_is_the_mean_score(shapes, features):
     given["lidar"] = replace(given["lidar"], present=torch.tensor([True, True, False, True, False]))
     fusion = TokenFusion(shapes(2), dim=8, heads=2, depth=1).eval()
     with torch.no_grad():
-        fusion.layers[0].score[-1].weight.zero_()  # every score is the sigmoid of the bias
-        fusion.layers[0].score[-1].bias.fill_(1.0)
+        for score in fusion.layers[0].scores.values():
+            score[-1].weight.zero_()  # every score is the sigmoid of the bias
+            score[-1].bias.fill_(1.0)
     penalty = fusion(given).penalties["token_l1"]
     torch.testing.assert_close(penalty, torch.tensor(1.0).sigmoid() * (1 + 3 / 5))
     output = Output(torch.zeros(5, 2), torch.zeros(5, 8), penalties={"token_l1": penalty})
     batch = Batch({}, {}, torch.zeros(5, dtype=torch.int64), torch.arange(5))
     assert TokenL1(Task("classification", ("x", "y"), (1, 1)))(output, batch) is penalty
+
+
+def test_a_layer_scores_its_input_and_exchanges_updates():
+    """The equations of the docstring, modality by modality, for two of one grid."""
+    layer = SharedLayer(["a", "b"], 8, 2, 0.0, 0.5).eval()
+    x = torch.randn(2, 3, 6, 8)
+    everything = torch.ones(2, 3, 6, dtype=torch.bool)
+    after, scores = layer(x, everything, everything[:, :, 0])
+    updates = []
+    for number, name in enumerate("ab"):
+        torch.testing.assert_close(scores[number], layer.scores[name](x[number]).sigmoid().squeeze(2))
+        normed = layer.norms[name](x[number])
+        updates.append(layer.attention(normed, Tokens(normed)) * scores[number].unsqueeze(2))
+    assert (scores < 0.5).any()
+    assert (scores >= 0.5).any()
+    for number, name in enumerate("ab"):
+        low = (scores[number] < 0.5).unsqueeze(2)
+        between = x[number] + torch.where(low, updates[1 - number], updates[number])
+        torch.testing.assert_close(after[number], between + layer.mlp(layer.mlp_norms[name](between)))
