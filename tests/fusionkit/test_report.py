@@ -147,6 +147,22 @@ def test_report_tells_everything():
     assert "recipe git" not in text  # unknown
 
 
+def test_figures_of_the_fusion_are_means_over_the_folds():
+    def curve(best, *shares):
+        start = {"train/loss": 1.0, "val/loss": 1.1, "val/oa": 0.5}
+        rows = [{"epoch": i + 1, **start, "fusion/share": share} for i, share in enumerate(shares)]
+        return Curve(rows, best)
+
+    one, two = curve(2, 0.0, 0.25, 0.5), curve(1, 0.1, 0.3)
+    one.rows[0]["balance/image"] = 0.7
+    page = Page(render(report_data(curves=[one, two]), IMAGES)).rows()
+    assert "figure first epoch chosen epoch last epoch" in page
+    assert "fusion/share 0.05 0.175 0.4" in page
+    assert "balance/image 0.7 – –" in page
+    assert "Means over the folds." in page
+    assert "State of the fusion" not in Page(render(report_data(), IMAGES)).rows()
+
+
 def test_report_is_one_file_that_needs_no_other():
     page = Page(render(report_data(), IMAGES))
     for tag, attributes in page.tags:

@@ -508,7 +508,7 @@ from fusionkit.flow import Task
 from fusionkit.loading import Samples
 from fusionkit.model import Blueprint
 from fusionkit.progress import Progress
-from fusionkit.sections import Train
+from fusionkit.sections import Balance, Train
 from fusionkit.trainer import Fit, fit
 
 folder, devices, parts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -522,14 +522,15 @@ job = Fit(
     name="toy", model=Blueprint(inputs, {"image": Conv, "vector": Linear}, Cat, Cat, task).build({}),
     losses={"weighted": (Weighted(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
     train=np.flatnonzero(index.split == "train"), val=np.flatnonzero(index.split == "val"), ids=index.ids,
-    settings=Train(epochs=3, lr=0.01, accumulate=parts, optimizer="sgd"), batch_size=7, workers=0, seed=0,
-    folder=folder,
+    settings=Train(epochs=3, lr=0.01, accumulate=parts, optimizer="sgd", balance=Balance()),
+    batch_size=7, workers=0, seed=0, folder=folder,
 )
 objective = fit(job, fabric, Progress(Console(file=StringIO())))
 test = np.flatnonzero(index.split == "test")
 found = evaluate(objective, in_order(job.samples, test, fabric, 7, 0), fabric, index.targets)
 if fabric.is_global_zero:
-    figures = [[row["train/loss"], row["val/loss"], row["val/oa"]] for row in job.history]
+    names = ("train/loss", "val/loss", "val/oa", "balance/image", "balance/vector")
+    figures = [[row[name] for name in names] for row in job.history]
     weights = torch.cat([value.flatten().float() for value in job.model.state_dict().values()]).numpy()
     np.savez(folder / "answer.npz", index=found.index, probabilities=found.probabilities, figures=figures,
              weights=weights, test=test, seen=job.seen, best=job.best_epoch)
