@@ -178,11 +178,7 @@ class Blueprint:
         with torch.device("meta"):
             features = proven.fusion.encode(proven.encoders, proven.fusion.arrange(proven.prepare(batch)))
             widths = _Widths.of(whole(proven.fusion(features)), features)
-        encoders = nn.ModuleDict()
-        for name, spec in self._streams(batch).items():
-            seed_torch(self.seed, "weights", "encoder", name)
-            with _explained(f"the encoder of {name} cannot be built", name):
-                encoders[name] = self.encoders[name](spec)
+        encoders = self._encoders(batch)
         seed_torch(self.seed, "weights", "fusion")
         fusion = self.make_fusion(specs)
         encoders = fusion.join(encoders)
@@ -196,14 +192,21 @@ class Blueprint:
         They depend on the seed and the epoch alone. What the fusion has put into the encoders is not among them.
         """
         proven, batch, specs = self.prove()
-        with torch.device("meta"):
-            streams = self._streams(batch)
-            encoders = nn.ModuleDict({name: self.encoders[name](spec) for name, spec in streams.items()})
+        encoders = self._encoders(batch)  # `join` reads them, and may make parts of the fusion
         seed_torch(self.seed, "weights", "fusion", epoch)
         fusion = self.make_fusion(specs)
-        fusion.join(encoders)  # where a fusion may make some of its own parts
+        fusion.join(encoders)
         stand_ins = cast("dict[str, StandIn]", dict(proven.stand_ins.items()))
         return fusion, nn.ModuleDict({name: StandIn(len(held.token)) for name, held in stand_ins.items()})
+
+    def _encoders(self, batch: Batch) -> nn.ModuleDict:
+        """The encoders with their initial weights, before the fusion joins them."""
+        encoders = nn.ModuleDict()
+        for name, spec in self._streams(batch).items():
+            seed_torch(self.seed, "weights", "encoder", name)
+            with _explained(f"the encoder of {name} cannot be built", name):
+                encoders[name] = self.encoders[name](spec)
+        return encoders
 
     def _streams(self, batch: Batch) -> dict[str, InputSpec]:
         """The shape that each encoder reads, after early fusion."""

@@ -20,13 +20,14 @@ from torch import nn
 from fusionkit.contract import Fusion
 from fusionkit.errors import RecipeError
 from fusionkit.experiment import run
-from fusionkit.flow import Features, Task
+from fusionkit.flow import Features, InputSpec, Task
 from fusionkit.loading import Samples
 from fusionkit.model import Blueprint
 from fusionkit.optimization import renew
 from fusionkit.progress import Progress
 from fusionkit.randomness import key
 from fusionkit.recipe import load_recipe
+from fusionkit.registry import load_registry
 from fusionkit.sections import Train
 from fusionkit.trainer import Fit, fit
 
@@ -34,10 +35,19 @@ TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 INPUTS = {name: spec for name, spec in Toy().inputs().items() if name != "steps"}
 
 
+def copied(layer: nn.Conv2d) -> nn.Conv2d:
+    """As a fusion does that rebuilds what it joins: it copies values, which the meta device has not."""
+    other = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
+    other.load_state_dict(layer.state_dict())
+    return other
+
+
 class Late(Cat):
     """Makes a part of its own when it is given the encoders, and one that is stateful."""
 
     def join(self, encoders: nn.ModuleDict) -> nn.ModuleDict:
+        if "image" in encoders:
+            encoders["image"].enter = copied(encoders["image"].enter)
         self.gain = nn.Parameter(torch.rand(6))
         self.norm = nn.BatchNorm1d(6)
         return encoders
@@ -168,6 +178,24 @@ def test_renewed_parameters_stay_the_same_objects() -> None:
         torch.equal(one, two) for one, two in zip(old.state_dict().values(), new.state_dict().values(), strict=True)
     )
     assert set(optimizer.state) == set(other.parameters())
+
+
+@pytest.mark.parametrize("name", load_registry().names("fusion"))
+def test_every_fusion_can_begin_anew_and_leaves_the_encoders_alone(name: str) -> None:
+    fusion, encoder = load_registry().resolve("fusion", name), partial(Conv, dim=8, norm=True)
+    twins = dict.fromkeys(("one", "two"), InputSpec((3, 16, 16)))
+    plan = Blueprint(twins, dict.fromkeys(twins, encoder), fusion, fusion, TASK)
+    model = plan.build({})
+    fused = {id(weight) for weight in model.fusion.parameters()}
+    assert not any(id(weight) in fused for weight in model.encoders.parameters())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    encoders = {path: value.clone() for path, value in model.encoders.state_dict().items()}
+    fresh, _ = plan.fresh_fusion(2)
+    renew(model.fusion, fresh, torch.optim.Adam(model.parameters()))
+    assert all(torch.equal(value, fresh.state_dict()[path]) for path, value in model.fusion.state_dict().items())
+    assert all(torch.equal(value, encoders[path]) for path, value in model.encoders.state_dict().items())
 
 
 @pytest.mark.parametrize("when", [{"epochs": 1}, {"steps": 5}, {"epochs": 2}])
