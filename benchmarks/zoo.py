@@ -61,9 +61,9 @@ def main() -> None:
     for name in sys.argv[1:] or summaries:
         rows[name] = measured(name, summaries[name])
         print(rows[name], flush=True)
-    listed = [rows[name] for name in summaries if name in rows]
-    lines = [BEGIN, HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", *listed, END]
-    PAGE.write_text(before + "\n".join(lines) + after, encoding="utf-8")
+        listed = [rows[each] for each in summaries if each in rows]
+        lines = [BEGIN, HEAD, "|" + "---|" * HEAD.count(" | ") + "---|", *listed, END]
+        PAGE.write_text(before + "\n".join(lines) + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

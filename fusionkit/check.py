@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -178,6 +177,6 @@ def _parameters(module: nn.Module, counted: set[int] | None = None) -> int:
 
 
 def _multiply_adds(model: Callable[..., Any], *inputs: Any) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:  # with gradients: its hooks stumble over a bare parameter without
         model(*inputs)
     return counter.get_total_flops() // 2
