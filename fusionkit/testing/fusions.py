@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusionkit.contract import Fusion
 from fusionkit.errors import ShapeError
@@ -18,8 +18,9 @@ from fusionkit.flow import Features, FeatureSpec, Input, Output
 from fusionkit.model import whole
 from fusionkit.options import options_model
 from fusionkit.testing.fault import Fault
+from fusionkit.testing.gradients import gradients_of, gradients_of_all, in_training, lacking_in_turn, parts_of
 from fusionkit.testing.registered import unregistered
-from fusionkit.testing.subjects import BATCH, Subject, absent, build, perturb
+from fusionkit.testing.subjects import Subject, absent, build, perturb
 
 ROWS = torch.tensor([False, True, False, True, True])
 """The samples that lack a modality where one is absent."""
@@ -39,7 +40,7 @@ def samples_are_independent(subject: Subject) -> None:
 
 def every_parameter_learns(subject: Subject) -> None:
     """Every parameter is used: with everything present, where something is absent, or in training."""
-    unused = [name for name, gradients in _gradients(subject).items() if not gradients]
+    unused = [name for name, gradients in gradients_of_all(subject).items() if not gradients]
     if unused:
         raise Fault("every_parameter_learns", f"no gradient reaches {_listed(unused)}: the forward pass never uses it")
 
@@ -52,9 +53,9 @@ def no_query_is_dead(subject: Subject) -> None:
     """
     sizes = {
         name: max(gradient.abs().max().item() for gradient in gradients)
-        for whole_name, held in _gradients(subject).items()
+        for whole_name, held in gradients_of_all(subject).items()
         if held
-        for name, gradients in _parts(subject.model, whole_name, held).items()
+        for name, gradients in parts_of(subject.model, whole_name, held).items()
     }
     dims = {name: parameter.dim() for name, parameter in subject.read_parameters().items()}
     greatest = max(sizes.values(), default=0.0)
@@ -127,7 +128,7 @@ def absent_slots_mean_nothing(subject: Subject) -> None:
             first = output.logits if first is None else first
             if not _alike(output.logits, first):
                 raise Fault("absent_slots_mean_nothing", f"what stands in the slot of an absent {which} is read")
-            gradients = _gradients_of(subject, output)
+            gradients = gradients_of(subject, output)
             if bad := [name for name, gradient in gradients.items() if not gradient.isfinite().all()]:
                 raise Fault(
                     "absent_slots_mean_nothing",
@@ -194,7 +195,7 @@ def randomness_is_per_sample(subject: Subject) -> None:
     """In training, what is drawn at random is drawn for each sample."""
     if _depends_on_chance(subject):
         return  # told by its own check
-    trial = _in_training(subject)
+    trial = in_training(subject)
     same = {
         name: replace(
             value,
@@ -219,10 +220,10 @@ def randomness_is_per_sample(subject: Subject) -> None:
 
 def training_and_test_treat_absence_alike(subject: Subject) -> None:
     """What stands for an absent modality in training, a learned token for example, does so at test too."""
-    values = _lacking_in_turn(subject)
+    values = lacking_in_turn(subject)
     used = {}
-    for name, trial in (("train", _in_training(subject)), ("test", subject)):
-        used[name] = {name for name, gradient in _gradients_of(trial, trial.run(values)).items() if gradient.any()}
+    for name, trial in (("train", in_training(subject)), ("test", subject)):
+        used[name] = {name for name, gradient in gradients_of(trial, trial.run(values)).items() if gradient.any()}
     if gone := sorted(used["train"] - used["test"]):
         raise Fault(
             "training_and_test_treat_absence_alike",
@@ -276,7 +277,7 @@ def presence_may_be_unsaid(subject: Subject) -> None:
 
 def sixteen_bits_are_enough(subject: Subject) -> None:
     """Mixed precision gives numbers, with everything present and where something is absent."""
-    for values in (subject.values(), _lacking_in_turn(subject)):
+    for values in (subject.values(), lacking_in_turn(subject)):
         with torch.autocast("cpu", torch.bfloat16):
             logits = subject.run(values).logits
         if not logits.isfinite().all():
@@ -305,7 +306,7 @@ def inputs_are_left_alone(subject: Subject) -> None:
         for method in ("arrange", "exchange", "forward", "decide"):
             stack.enter_context(patch.object(fusion, method, watched(method)))
         subject.run(subject.values())
-        subject.run(_lacking_in_turn(subject))
+        subject.run(lacking_in_turn(subject))
     if changed:
         raise Fault(
             "inputs_are_left_alone",
@@ -382,14 +383,6 @@ def _moved(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs() > 1e-6).any())
 
 
-def _lacking_in_turn(subject: Subject) -> dict[str, Input]:
-    """Inputs of which the first sample has all modalities, and each of the next lacks another one."""
-    values = subject.values()
-    for row, name in enumerate(list(values), start=1):
-        values |= absent(values, [name], torch.arange(BATCH) == row, 0.0)
-    return values
-
-
 def _make_alike(fusion: Fusion, names: list[str]) -> None:
     """Give what each modality has of its own the weights of the first one's, so that their slots alone differ."""
     state = fusion.state_dict()
@@ -399,52 +392,6 @@ def _make_alike(fusion: Fusion, names: list[str]) -> None:
             twin = state.get(".".join(other if part == first else part for part in key.split(".")))
             if first in key.split(".") and twin is not None and twin.shape == tensor.shape:
                 twin.copy_(tensor)
-
-
-def _in_training(subject: Subject) -> Subject:
-    """A copy in training mode, without dropout: what is left to chance is the fusion's own. Batch norms stay as in
-    evaluation, since they lay one sample's chance on the others."""
-    model = copy.deepcopy(subject.model).train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    return replace(subject, model=model)
-
-
-def _gradients(subject: Subject) -> dict[str, list[Tensor]]:
-    """Of every parameter of fusion and heads: with all present; if that leaves one without, in other ways too."""
-    found: dict[str, list[Tensor]] = {name: [] for name in subject.read_parameters()}
-    lacking = _lacking_in_turn(subject)
-    for trial, values in ((subject, subject.values()), (subject, lacking), (_in_training(subject), lacking)):
-        for name, gradient in _gradients_of(trial, trial.run(values)).items():
-            found[name].append(gradient)
-        if all(any(gradient.any() for gradient in gradients) for gradients in found.values()):
-            break
-    return found
-
-
-def _gradients_of(subject: Subject, output: Output) -> dict[str, Tensor]:
-    parameters = {name: p for name, p in subject.read_parameters().items() if p.requires_grad}
-    gradients = torch.autograd.grad(subject.objective(output), list(parameters.values()), allow_unused=True)
-    return {name: gradient for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-
-
-_TOGETHER = {"in_proj_weight": 3, "qkv.weight": 3, "to_qkv.weight": 3, "kv.weight": 2, "to_kv.weight": 2}
-"""Weights that project to query, key and value, or to the last two, at once."""
-
-
-def _parts(model: nn.Module, name: str, gradients: list[Tensor]) -> dict[str, list[Tensor]]:
-    """The gradients of one parameter; those of query, key and value apart where it holds them all."""
-    for ending, number in _TOGETHER.items():
-        if f".{name}".endswith(f".{ending}"):
-            roles = ("query", "key", "value")[-number:]
-            return {
-                f"{name} ({role})": [gradient.chunk(number)[place] for gradient in gradients]
-                for place, role in enumerate(roles)
-            }
-    return {name: gradients}
 
 
 def _tensors(held: Any) -> Iterator[Tensor]:

@@ -19,18 +19,16 @@ from fusionkit.contract import Encoder
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features, InputSpec
 from fusionkit.options import Probability
+from fusionkit_encoders.depthwise_ffn import Grid, as_map, as_tokens
 from fusionkit_encoders.dual_vit_blocks import (
     OUTER_EPS,
     ClassBlock,
     DownSample,
     DualBlock,
     Embed,
-    Grid,
     MergeBlock,
     SemanticTokens,
     Stem,
-    as_map,
-    as_tokens,
     initialise,
 )
 

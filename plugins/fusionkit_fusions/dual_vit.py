@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from fusionkit_encoders.depthwise_ffn import Grid
 from fusionkit_encoders.dual_vit_blocks import (
     OUTER_EPS,
     ClassBlock,
     DualBlock,
     Embed,
-    Grid,
     MergeBlock,
     SemanticTokens,
     initialise,

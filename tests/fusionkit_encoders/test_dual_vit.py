@@ -10,17 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fusionkit_encoders import dual_vit_blocks
+from fusionkit_encoders import depthwise_ffn
+from fusionkit_encoders.depthwise_ffn import DepthwiseFFN
 from fusionkit_encoders.dual_vit import SIZES, Box, DualViT, DualViTEncoder, Size, draw_box, mix_box
-from fusionkit_encoders.dual_vit_blocks import (
-    ClassBlock,
-    DepthwiseFFN,
-    DownSample,
-    DualBlock,
-    Embed,
-    MergeBlock,
-    Stem,
-)
+from fusionkit_encoders.dual_vit_blocks import ClassBlock, DownSample, DualBlock, Embed, MergeBlock, Stem
 from torch import nn
 
 from fusionkit.errors import ShapeError
@@ -144,7 +137,7 @@ def wave(shape: tuple[int, ...], number: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("tile", [100, 300, 1000, 2**19])
 def test_dual_block(monkeypatch, tile):
-    monkeypatch.setattr(dual_vit_blocks, "TILE", tile)
+    monkeypatch.setattr(depthwise_ffn, "TILE", tile)
     case = BLOCKS["DualBlock"]
     grid = case["H"], case["W"]
     block = load(DualBlock(12, 3, 2), case["state_dict"], lambda name: renamed(name, DUAL))
@@ -165,7 +158,7 @@ def test_dual_block(monkeypatch, tile):
 
 @pytest.mark.parametrize("tile", [100, 500, 2**19])
 def test_merge_block(monkeypatch, tile):
-    monkeypatch.setattr(dual_vit_blocks, "TILE", tile)
+    monkeypatch.setattr(depthwise_ffn, "TILE", tile)
     case = BLOCKS["MergeBlock"]
     grid = case["H"], case["W"]
     block = load(MergeBlock(12, 3, 3), case["state_dict"], lambda name: renamed(name, MERGE))
@@ -189,7 +182,7 @@ def test_merge_block_whose_semantic_tokens_nobody_reads():
 
 def test_wide_maps_tile_by_tile(monkeypatch):
     """The FFN of masked samples, in tiles that do not divide evenly, against the same layers one after the other."""
-    monkeypatch.setattr(dual_vit_blocks, "TILE", 100)
+    monkeypatch.setattr(depthwise_ffn, "TILE", 100)
     torch.manual_seed(0)
     ffn = DepthwiseFFN(5, 7).double()
     x = torch.randn(3, 6, 5, dtype=torch.float64, requires_grad=True)
