@@ -37,8 +37,10 @@ class LMF(Fusion):
         )
         self.weights = nn.Parameter(torch.empty(1, rank))
         self.bias = nn.Parameter(torch.zeros(1, dim))
-        for parameter in [*self.factors.values(), self.weights]:
-            nn.init.xavier_normal_(parameter)
+        # Each part begins with a variance of one: products of smaller ones would vanish with every modality more.
+        for factor in self.factors.values():
+            nn.init.normal_(factor, std=factor.shape[1] ** -0.5)
+        nn.init.xavier_normal_(self.weights)
 
     def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
         product: Tensor | None = None
