@@ -418,3 +418,10 @@ def test_defaults_of_the_recipe() -> None:
     chosen = load_recipe(recipe(train={"balance": {}}), registry=registry())
     assert chosen.train.balance == Balance(alpha=0.5, noise=True, first_epoch=1, last_epoch=None)
     assert load_recipe(chosen.resolved(), registry=registry()).train == chosen.train
+
+
+def test_a_factor_for_an_encoder_that_was_joined_is_refused() -> None:
+    """It would be without effect: the encoder goes by another name."""
+    loaded = with_fusion(Joined, modalities={"one": "conv", "two": "conv"}, train={"lr_scale": {"encoder.one": 0.5}})
+    with pytest.raises(RecipeError, match="train.lr_scale.encoder.one: cat makes one encoder of all; give `encoder`"):
+        check(loaded)
