@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fusionkit.errors import BadSample, DataError
-from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
+from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task, TaskKind
 from fusionkit.stages import in_step
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
@@ -156,18 +156,41 @@ class Loss(nn.Module, ABC):
         task: what is predicted, with the class counts of the training split.
     """
 
+    tasks: tuple[TaskKind, ...] = ("classification", "multilabel", "regression")
+    """The kinds of task that the term is for; a recipe of another is refused."""
     needs_branches: bool = False
-    """True where the term reads `Output.branch_logits`: the model then builds a head for each modality."""
-
+    """True where the term reads `Output.branch_logits`: the model then builds a head for each modality. This and what
+    follows may be set by a constructor, from its options."""
+    needs_stages: bool = False
+    """True where the term reads `Output.stage_logits`: the model then builds a head for each intermediate stage of the
+    fusion, and a fusion that has none is refused."""
     reads_logits_alone: bool = False
     """True where the term depends on `output.logits` and the batch alone, so that it can be asked of any prediction:
     where a fusion `supervises_branches`, the term is the sum over the main prediction and those of the branches."""
+    compares_samples: bool = False
+    """True where the term compares the samples of a batch with each other, so that the terms of its parts do not add
+    up: `train.accumulate` is refused beside it."""
     needs_penalty: str | None = None
     """The name in `Output.penalties` that the term reads; a fusion without it is refused."""
+    teacher: str | None = None
+    """The run whose model's output the term reads, in `Output.teachers` under this name."""
 
     def __init__(self, task: Task):
         super().__init__()
         self.task = task
+
+    def fit_to(self, output: Output) -> None:
+        """Make what depends on the model's shapes: adaptation layers, projections. Called once, before the optimiser.
+
+        Args:
+            output: of the model, on the meta device: shapes without content.
+
+        Raises:
+            ShapeError: the term cannot be asked of this model.
+        """
+
+    def after_step(self) -> None:
+        """Called after every step of the optimiser, for example to clamp a parameter."""
 
     @abstractmethod
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
@@ -179,6 +202,22 @@ class Loss(nn.Module, ABC):
         Its samples; override it for a weighted mean (the sum of the weights), or for one over some of the samples.
         """
         return float(len(batch))
+
+
+class Mixing(ABC):
+    """Mixes the samples of a training batch with each other, before they are normalised. An augmentation of batches.
+
+    Args:
+        inputs: per modality, the shape of its arrays. A batch may hold fewer: a baseline reads its own modality alone.
+        task: what is predicted.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputSpec], task: Task):
+        self.inputs, self.task = dict(inputs), task
+
+    @abstractmethod
+    def __call__(self, batch: Batch, random: np.random.Generator) -> Batch:
+        """Return the mixed batch; the tensors given are not to be written to. Draw from `random` alone."""
 
 
 class Augmentation(ABC):

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from fusionkit.headlines import LABELS
 from fusionkit.lettering import bold, lettering, printable, warn_of_missing_glyphs, wrap, wrap_whole
-from fusionkit.metrics import LABELS
 from fusionkit.result import TableRow
 
 DPI = 200

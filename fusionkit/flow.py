@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
@@ -48,16 +48,20 @@ class Batch:
     Args:
         inputs: per modality `[B, *spec.shape]`; what stands in the slot of an absent input means nothing.
         present: per modality, whether the input was there.
-        target: class indices `[B]`.
+        target: of a classification class indices `[B]`, or, where samples are mixed, shares of the classes `[B, K]`;
+            of several labels `[B, K]`, 1 where a sample has the label; of a regression `[B, K]`, each quantity with
+            zero mean and unit deviation over the training samples.
         index: positions of the samples in the dataset.
         valid: for ragged modalities, which steps are real.
+        group: samples with equal numbers show the same thing: captions of one image, twins; None where nobody says.
     """
 
     inputs: dict[str, Shaped[Tensor, "B ..."]]
     present: dict[str, Bool[Tensor, " B"]]
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, " B"] | Float[Tensor, "B K"]
     index: Int64[Tensor, " B"]
     valid: dict[str, Bool[Tensor, "B T"]] = field(default_factory=dict)
+    group: Int64[Tensor, " B"] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -68,7 +72,9 @@ class Batch:
         def each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: change(tensor) for name, tensor in tensors.items()}
 
-        return Batch(each(self.inputs), each(self.present), change(self.target), change(self.index), each(self.valid))
+        group = None if self.group is None else change(self.group)
+        target, index = change(self.target), change(self.index)
+        return Batch(each(self.inputs), each(self.present), target, index, each(self.valid), group)
 
     def pin_memory(self) -> Batch:
         """Called by a loader that feeds a GPU: copies from pinned memory run beside the computation."""
@@ -193,12 +199,14 @@ class Fused:
     Args:
         vector: the fused representation, which the main head reads.
         branches: per modality, what its branch head reads; empty: the pooled features that the fusion was given.
+        stages: named intermediate representations on the way to the vector, for deep supervision.
         attention: named attention weights; only where an option asks for them.
         penalties: named scalars that a loss of the recipe may add to the objective.
     """
 
     vector: Float[Tensor, "B D"]
     branches: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
+    stages: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
@@ -212,16 +220,38 @@ class Output:
         fused: the fused representation.
         embeddings: per modality, what its branch head reads: by default the pooled features.
         branch_logits: per modality, the branch head's prediction; empty unless a loss or the fusion needs branches.
+        stage_logits: per intermediate stage of the fusion, its head's prediction; empty unless a loss needs them.
         attention: named attention weights; empty unless asked for.
         penalties: named scalars of the fusion's own; see `Fused`.
+        teachers: per run that a loss names as its teacher, what that run's model says of the same samples, detached.
     """
 
     logits: Float[Tensor, "B K"]
     fused: Float[Tensor, "B D"]
     embeddings: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     branch_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
+    stage_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    teachers: dict[str, Output] = field(default_factory=dict)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Output:
+        """The prediction with every tensor of a sample a row changed alike: not attention, penalties and teachers."""
+
+        def each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in tensors.items()}
+
+        return replace(
+            self,
+            logits=change(self.logits),
+            fused=change(self.fused),
+            embeddings=each(self.embeddings),
+            branch_logits=each(self.branch_logits),
+            stage_logits=each(self.stage_logits),
+        )
+
+
+TaskKind: TypeAlias = Literal["classification", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
@@ -229,14 +259,19 @@ class Task:
     """What is to be predicted, as losses and heads need to know it.
 
     Args:
-        kind: `"classification"`.
-        class_names: one a class.
-        class_counts: samples of each class in the training split.
+        kind: one class a sample, any number of labels, or quantities.
+        class_names: of the classes, labels or quantities: one a column of the logits.
+        class_counts: samples of each class, or with each label, in the training split; empty for a regression.
+        samples: how many the training split has.
+        mean, std: of each quantity over the training split; empty unless it is a regression.
     """
 
-    kind: str
+    kind: TaskKind
     class_names: tuple[str, ...]
-    class_counts: tuple[int, ...]
+    class_counts: tuple[int, ...] = ()
+    samples: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> int:

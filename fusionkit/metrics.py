@@ -6,36 +6,18 @@ Letters in shapes: n samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
 from scipy.stats import binomtest
 
-from fusionkit.sections import HEADLINES
+from fusionkit.estimates import Comparison, Estimate, bootstrap
+from fusionkit.headlines import HEADLINES
 
-LABELS = {"oa": "OA", "aa": "AA", "kappa": "kappa", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
-"""How the headline figures are printed."""
-
-RESAMPLES = 2000
-FEW_GROUPS = 10
-"""With fewer groups the bootstrap over groups is too sure of itself."""
-_MOST_NUMBERS = 2**22
-"""Resamples are drawn in chunks of at most so many numbers, which bounds the memory."""
-
-Verdict: TypeAlias = Literal["better", "worse", "borderline", "no evidence"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its 95 % interval; None where undefined."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+NAMES = HEADLINES["classification"]
 
 
 @dataclass(frozen=True)
@@ -57,42 +39,6 @@ class ClassFigures:
     pa: float | None
     ua: float | None
     f1: float | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two classifiers on the same samples.
-
-    Args:
-        n: samples.
-        differences: first minus second, for each headline figure.
-        only_first, only_second: samples that only the one gets right.
-        p_value: exact McNemar test of equal accuracy, two-sided; it takes the samples as independent.
-        groups: how many groups were resampled; None where samples were.
-    """
-
-    n: int
-    differences: dict[str, Estimate]
-    only_first: int
-    only_second: int
-    p_value: float
-    groups: int | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the first is better in OA.
-
-        `better` and `worse` need an interval without zero, p < 0.05, and not less than ten groups where there are
-        groups. `borderline`: only one of these speaks, and it is one that may. With groups, p alone may not: samples
-        of a group are no independent witnesses.
-        """
-        found = self.differences["oa"]
-        if found.value is None or found.low is None or found.high is None:
-            return "no evidence"
-        apart = found.low > 0 or found.high < 0
-        if apart and self.p_value < 0.05 and (self.groups is None or self.groups >= FEW_GROUPS):
-            return "better" if found.value > 0 else "worse"
-        return "borderline" if apart or (self.p_value < 0.05 and self.groups is None) else "no evidence"
 
 
 def confusion(target: ArrayLike, prediction: ArrayLike, classes: int) -> np.ndarray:
@@ -159,7 +105,7 @@ def estimate(
     cells = _cells(classes, target, prediction)
     unique, cells = np.unique(cells, return_inverse=True)
     margins = _Margins(unique // classes, unique % classes, classes)
-    return _bootstrap(cells, groups, seed, lambda counts: _stack(margins(counts)))
+    return bootstrap(cells, NAMES, lambda counts: _stack(margins(counts)), groups=groups, seed=seed)
 
 
 def compare(
@@ -185,7 +131,9 @@ def compare(
     unique, cells = np.unique(cells, return_inverse=True)
     reference, one, other = unique // classes**2, unique // classes % classes, unique % classes
     margins = _Margins(reference, one, classes), _Margins(reference, other, classes)
-    differences = _bootstrap(cells, groups, seed, lambda c: _stack(margins[0](c)) - _stack(margins[1](c)))
+    differences = bootstrap(
+        cells, NAMES, lambda c: _stack(margins[0](c)) - _stack(margins[1](c)), groups=groups, seed=seed
+    )
     counts = np.bincount(cells, minlength=len(unique))
     only_first = int(counts[(one == reference) & (other != reference)].sum())
     only_second = int(counts[(one != reference) & (other == reference)].sum())
@@ -193,34 +141,6 @@ def compare(
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     number = None if groups is None else len(np.unique(np.asarray(groups)))
     return Comparison(len(cells), differences, only_first, only_second, p_value, number)
-
-
-def interval_note(n: int, groups: ArrayLike | None = None) -> str:
-    """How the intervals of n samples are made, for example `"bootstrap over 31 groups"`."""
-    if groups is None:
-        return f"bootstrap over {n:,} samples"
-    number = len(np.unique(np.asarray(groups)))
-    if number == 1:
-        return "no interval: all samples are of one group"
-    few = "; so few groups give a rough interval only" if number < FEW_GROUPS else ""
-    return f"bootstrap over {number:,} groups{few}"
-
-
-def points(difference: float | None) -> str:
-    """A difference in percentage points, signed: `+3.4`."""
-    return "undefined" if difference is None else f"{round(100 * difference, 1) + 0.0:+.1f}"
-
-
-def difference_text(figure: str, found: Estimate) -> str:
-    """For example `OA +3.4 points (95 % interval +1.2 to +5.5)`."""
-    text = f"{LABELS[figure]} {points(found.value)} points"
-    if found.low is None or found.high is None:
-        return f"{text} (no interval)"
-    return f"{text} (95 % interval {points(found.low)} to {points(found.high)})"
-
-
-def p_text(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 class _Margins:
@@ -256,57 +176,8 @@ def _headline(hits: np.ndarray, reference: np.ndarray, predicted: np.ndarray) ->
         }
 
 
-def _bootstrap(
-    cells: np.ndarray, groups: ArrayLike | None, seed: int, figures: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, Estimate]:
-    """Estimates from `figures`, which turns counts of outcomes `[r, outcomes]` into `[r, figures]`.
-
-    Drawing n samples with replacement is one multinomial draw over the distinct outcomes, which is exact and costs
-    nothing by the number of samples; groups are drawn the same way and weigh their own counts.
-    """
-    if len(cells) == 0:
-        raise ValueError("there are no samples")
-    found = figures(np.bincount(cells)[np.newaxis])[0]
-    random = np.random.default_rng(seed)
-    if groups is None:
-        held, draws = None, len(cells)
-        chances = np.bincount(cells) / len(cells)
-    else:
-        number = _aligned(groups, len(cells))
-        draws = number.max() + 1
-        if draws == 1:
-            return {name: Estimate(finite(value)) for name, value in zip(HEADLINES, found, strict=True)}
-        held = csr_array(coo_array((np.ones(len(cells), np.int64), (cells, number))))
-        chances = np.full(draws, 1 / draws)
-    chunk = max(1, _MOST_NUMBERS // max(len(chances), cells.max() + 1))
-    drawn = []
-    for start in range(0, RESAMPLES, chunk):
-        counts = random.multinomial(draws, chances, size=min(chunk, RESAMPLES - start))
-        drawn.append(figures(counts if held is None else (held @ counts.T).T))
-    resampled = np.concatenate(drawn)
-    low, high = np.full((2, len(found)), np.nan)
-    usable = np.isfinite(resampled).any(0)  # a figure may be undefined in every resample
-    low[usable], high[usable] = np.nanpercentile(resampled[:, usable], [2.5, 97.5], axis=0)
-    return {
-        name: Estimate(finite(value), finite(least), finite(most))
-        for name, value, least, most in zip(HEADLINES, found, low, high, strict=True)
-    }
-
-
-def finite(value: float) -> float | None:
-    """The number, or None where it is NaN or infinite."""
-    return float(value) if np.isfinite(value) else None
-
-
 def _stack(figures: dict[str, np.ndarray]) -> np.ndarray:
-    return np.stack([figures[name] for name in HEADLINES], axis=-1)
-
-
-def _aligned(groups: ArrayLike, n: int) -> np.ndarray:
-    _, number = np.unique(np.asarray(groups), return_inverse=True)
-    if number.shape != (n,):
-        raise ValueError(f"{len(number)} groups for {n} samples")
-    return number
+    return np.stack([figures[name] for name in NAMES], axis=-1)
 
 
 def _cells(classes: int, *labels: ArrayLike) -> np.ndarray:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 
+from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
 from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves
-from fusionkit.metrics import LABELS, RESAMPLES, difference_text, p_text, points
+from fusionkit.headlines import HEADLINES, LABELS
 from fusionkit.result import Cost, Result, estimate_text
 from fusionkit.runs import RunFolder
-from fusionkit.sections import HEADLINES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +95,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         data=data,
         result=data.result,
         images=sources,
-        headlines=HEADLINES,
+        headlines=HEADLINES[data.result.task],
         labels=LABELS,
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
@@ -115,7 +115,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "points": points,
+        "change": change,
         "difference": difference_text,
         "p": p_text,
         "share": lambda value: "–" if value is None else f"{value:.3f}",

@@ -12,22 +12,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from fusionkit.errors import RequestError
-from fusionkit.metrics import (
-    ClassFigures,
-    Comparison,
-    Estimate,
-    Verdict,
-    compare,
-    confusion,
-    difference_text,
-    estimate,
-    finite,
-    headline,
-    interval_note,
-    p_text,
-    per_class,
-)
-from fusionkit.sections import HEADLINES
+from fusionkit.estimates import Comparison, Estimate, Verdict, difference_text, finite, interval_note, p_text
+from fusionkit.metrics import NAMES, ClassFigures, compare, confusion, estimate, headline, per_class
 
 FORMAT = 1
 TABLE_HEAD = ("modalities", "OA", "AA", "kappa", "parameters")
@@ -289,7 +275,7 @@ def score(predictions: Predictions, class_names: Sequence[str], seed: int) -> Sc
     for name in () if predictions.fold is None else np.unique(predictions.fold).tolist():
         here = predictions.fold == name
         found = headline(confusion(target[here], prediction[here], classes))
-        folds.append(Fold(str(name), int(here.sum()), {key: finite(float(found[key])) for key in HEADLINES}))
+        folds.append(Fold(str(name), int(here.sum()), {key: finite(float(found[key])) for key in NAMES}))
     return Scores(
         n=len(predictions),
         metrics=estimate(target, prediction, classes, groups=groups, seed=seed),

@@ -26,8 +26,6 @@ from pydantic import (
 
 Scalar: TypeAlias = bool | int | float | str
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-HEADLINES = ("oa", "aa", "kappa", "macro_f1", "weighted_f1")
-"""The headline figures of classification, in the order in which they are printed."""
 
 
 def _matches(pattern: str, rule: str) -> AfterValidator:

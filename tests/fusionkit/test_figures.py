@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image
 
+from fusionkit.estimates import Estimate
 from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves, png, save
 from fusionkit.lettering import FAMILIES, lettering, missing_glyphs, printable, wrap, wrap_whole
-from fusionkit.metrics import Estimate
 from fusionkit.result import TableRow
 
 CHINESE = ["居住区", "学校", "工业园区", "火车站", "机场", "公园", "商业区", "政务区", "医院"]

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import binom, binomtest
 from sklearn import metrics as sk
 
-from fusionkit.metrics import Comparison, Estimate, compare, confusion, estimate, headline, interval_note, per_class
-from fusionkit.sections import HEADLINES
+from fusionkit.estimates import Comparison, Estimate, interval_note
+from fusionkit.metrics import NAMES as HEADLINES
+from fusionkit.metrics import compare, confusion, estimate, headline, per_class
 
 
 def by_sklearn(target, prediction):
@@ -169,7 +170,7 @@ def test_chunks_do_not_change_the_figures(monkeypatch):
     target, prediction = noisy(np.random.default_rng(2), 300, 5)
     groups = np.arange(300) % 40
     whole = [estimate(target, prediction, 5, groups=g, seed=4) for g in (None, groups)]
-    monkeypatch.setattr("fusionkit.metrics._MOST_NUMBERS", 700)
+    monkeypatch.setattr("fusionkit.estimates._MOST_NUMBERS", 700)
     assert [estimate(target, prediction, 5, groups=g, seed=4) for g in (None, groups)] == whole
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fusionkit.describe import Description
+from fusionkit.estimates import Estimate
 from fusionkit.figures import Curve
-from fusionkit.metrics import Estimate
 from fusionkit.report import ReportData, render, write_report
 from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
 from fusionkit.runs import RunFolder

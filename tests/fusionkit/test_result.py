@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from fusionkit.errors import RequestError
-from fusionkit.metrics import Estimate
+from fusionkit.estimates import Estimate
 from fusionkit.result import (
     Baseline,
     Cost,

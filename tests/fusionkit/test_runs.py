@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from fusionkit.errors import DataError, RequestError
-from fusionkit.metrics import Estimate
+from fusionkit.estimates import Estimate
 from fusionkit.result import Predictions, Result
 from fusionkit.runs import Run, RunFolder, atomic, read_predictions, to_yaml, write_predictions
 from fusionkit.yamlfile import load_yaml
