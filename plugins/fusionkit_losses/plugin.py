@@ -12,7 +12,7 @@ HERE = "fusionkit_losses"
 @hookimpl
 def fusionkit_components() -> Iterator[Component]:
     yield Component("loss", "cross_entropy", f"{HERE}.cross_entropy:CrossEntropy", "class weights, label smoothing")
-    yield Component("loss", "deep_supervision", f"{HERE}.deep_supervision:DeepSupervision", "branches and stages, each by itself")
+    yield Component("loss", "deep_supervision", f"{HERE}.deep_supervision:DeepSupervision", "loss of each branch or stage")
     yield Component("loss", "distillation", f"{HERE}.distillation:Distillation", "main to branches, back, or a teacher")
     yield Component("loss", "cen_l1", f"{HERE}.cen_l1:CENL1", "L1 norm of the batch-norm scales of channel_exchange")
     yield Component("loss", "token_l1", f"{HERE}.token_l1:TokenL1", "L1 norm of the scores of token_fusion")
