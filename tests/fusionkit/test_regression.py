@@ -73,8 +73,8 @@ def test_weights_are_repeated_samples():
 
 
 def test_a_resample_of_equal_targets_has_no_r2():
-    weigh = _Weighed(np.array([[5.8], [7.9]]), np.zeros((2, 1)))  # ten times the second leave a variance by rounding
-    assert np.isnan(weigh.means(np.array([[3, 0], [0, 10]]))[:, 2]).all()
+    weigh = _Weighed(np.array([[8.5], [10.4]]), np.zeros((2, 1)))  # rounding leaves seven times one some variance
+    assert np.isnan(weigh.means(np.array([[3, 0], [7, 0], [0, 7]]))[:, 2]).all()
 
 
 @pytest.mark.parametrize("grouped", [False, True])
