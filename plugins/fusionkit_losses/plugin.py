@@ -12,8 +12,16 @@ HERE = "fusionkit_losses"
 @hookimpl
 def fusionkit_components() -> Iterator[Component]:
     yield Component("loss", "cross_entropy", f"{HERE}.cross_entropy:CrossEntropy", "class weights, label smoothing")
-    yield Component("loss", "deep_supervision", f"{HERE}.deep_supervision:DeepSupervision", "loss of each branch or stage")
+    yield Component("loss", "deep_supervision", f"{HERE}.deep_supervision:DeepSupervision", "loss of branches, stages")
     yield Component("loss", "distillation", f"{HERE}.distillation:Distillation", "main to branches, back, or a teacher")
+    yield Component("loss", "info_nce", f"{HERE}.info_nce:InfoNCE", "contrast of modalities (CLIP), or of classes")
+    yield Component("loss", "triplet", f"{HERE}.triplet:Triplet", "a class together, others farther by a margin")
+    yield Component(
+        "loss", "cosine_consistency", f"{HERE}.cosine_consistency:CosineConsistency", "modalities of a sample alike"
+    )
+    yield Component(
+        "loss", "cross_modal_triplet", f"{HERE}.cross_modal_triplet:CrossModalTriplet", "triplets across modalities"
+    )
     yield Component("loss", "cen_l1", f"{HERE}.cen_l1:CENL1", "L1 norm of the batch-norm scales of channel_exchange")
     yield Component("loss", "token_l1", f"{HERE}.token_l1:TokenL1", "L1 norm of the scores of token_fusion")
     yield Component("loss", "moe_balance", f"{HERE}.moe_balance:MoEBalance", "even use of a mixture's experts")
