@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionkit.contract import Loss
-from fusionkit.errors import RequestError, ShapeError
+from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 
 Heads: TypeAlias = Literal["branches", "stages"]
@@ -51,10 +51,6 @@ class DeepSupervision(Loss):
             raise RequestError("of: name branches, stages, or both")
         self.needs_branches, self.needs_stages = "branches" in wanted, "stages" in wanted
         self.reduction = reduction
-
-    def fit_to(self, output: Output) -> None:
-        if not (self.needs_branches and output.branch_logits) and not (self.needs_stages and output.stage_logits):
-            raise ShapeError("deep_supervision: the model has no prediction of the kind asked for in `of`")
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         each = []

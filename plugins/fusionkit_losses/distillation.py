@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionkit.contract import Loss
-from fusionkit.errors import RequestError, ShapeError
+from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 
 
@@ -110,15 +110,12 @@ class Distillation(Loss):
         self.adapters = nn.ModuleList()
 
     def fit_to(self, output: Output) -> None:
-        if self.teacher is None and not output.branch_logits:
-            raise ShapeError("distillation: the model has no branches; name a `teacher`")
-        pairs = [(learner, teacher) for learner, teachers in self._lessons(output) for teacher in teachers]
-        for _, teacher in pairs:
-            if teacher.logits.shape[1] != self.task.outputs:
-                raise ShapeError(f"{self.teacher} predicts {teacher.logits.shape[1]} outputs, not {self.task.outputs}")
         if self.features:
-            widths = [(learner.features.shape[1], teacher.features.shape[1]) for learner, teacher in pairs]
-            self.adapters = nn.ModuleList(nn.Linear(*width, device="cpu") for width in widths)
+            self.adapters = nn.ModuleList(
+                nn.Linear(learner.features.shape[1], teacher.features.shape[1], device="cpu")
+                for learner, teachers in self._lessons(output)
+                for teacher in teachers
+            )
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         adapters, each = iter(self.adapters), []

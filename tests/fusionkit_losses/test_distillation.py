@@ -15,7 +15,7 @@ from fusionkit_losses.distillation import Distillation
 from scipy.special import expit, rel_entr, softmax
 from torch import Tensor
 
-from fusionkit.errors import RequestError, ShapeError
+from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.testing import LossSuite
 
@@ -169,6 +169,23 @@ def test_mutual_does_not_tell_its_members_apart():
         found.append([loss.detach(), *torch.autograd.grad(loss, leaves)])
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
+
+
+def test_a_member_of_mutual_has_the_gradient_of_a_learner_alone():
+    """What it teaches the others tells it nothing."""
+    said = output()
+    mutual = torch.autograd.grad(Distillation(CLASSES, direction="mutual")(said, batch()), said.logits)[0]
+    learning = Distillation(CLASSES, direction="branches_to_main")(said, batch())
+    torch.testing.assert_close(mutual, torch.autograd.grad(learning, said.logits)[0])
+
+
+def test_an_external_teacher_that_has_one_of_its_modalities_teaches():
+    said = output()
+    teacher = said.teachers[RUN]
+    loss = Distillation(CLASSES, teacher=RUN)
+    everybody = loss(said, batch())
+    teacher.embeddings["image"] = random(6, 5)
+    torch.testing.assert_close(loss(said, batch(lidar=LIDAR)), everybody)
 
 
 @WAYS
@@ -337,15 +354,3 @@ def test_what_it_asks_the_core_for():
 def test_direction_and_teacher_exclude_each_other():
     with pytest.raises(RequestError, match="leave it out beside teacher"):
         Distillation(CLASSES, direction="mutual", teacher=RUN)
-
-
-def test_a_model_without_branches_is_refused():
-    with pytest.raises(ShapeError, match="no branches; name a `teacher`"):
-        Distillation(CLASSES).fit_to(Output(random(6, 3), random(6, 4)))
-
-
-def test_a_teacher_of_other_classes_is_refused():
-    said = output()
-    said.teachers[RUN] = Output(random(6, 5), random(6, 4))
-    with pytest.raises(ShapeError, match="runs/teacher predicts 5 outputs, not 3"):
-        Distillation(CLASSES, teacher=RUN).fit_to(said)
