@@ -1,4 +1,5 @@
 # make demo   install, make data up, train on tiles and visits and on each alone, print the table
+# make ladder train the seed work's ladder of losses, five seeds a rung; finished runs in runs/ladder are kept
 # make test   the test suite; FUSIONKIT_DATA, where set, names the folder of real data
 # make lint   style and types
 
@@ -7,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO := data/urfc_demo
 
-.PHONY: demo test lint
+.PHONY: demo ladder test lint
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,6 +17,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) $(DEMO)/ceiling.json
 	FUSIONKIT_DATA=data $(BIN)/fusionkit run recipes/urfc_demo.yaml
+
+ladder: $(INSTALLED) $(DEMO)/ceiling.json
+	FUSIONKIT_DATA=data $(BIN)/python benchmarks/ladder.py --runs runs/ladder
 
 # The generator writes ceiling.json last. A newer install is no reason to make the data again.
 $(DEMO)/ceiling.json: | $(INSTALLED)
