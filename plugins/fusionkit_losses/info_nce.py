@@ -27,7 +27,7 @@ class InfoNCE(ModalityPairs):
         logits = exp(t) I T'        L = (CE(logits, i) + CE(logits', i)) / 2, the target of row i being i
 
     t starts at -ln(temperature) and is kept in [0, ln 100]. Samples of one `Batch.group`, such as captions of one
-    image, are no negatives of each other: all but the sample itself are left out of the softmax.
+    image, are no negatives of each other: all but the positives are left out of the softmax.
 
     Supervised (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, "out", the mean outside the logarithm),
     here between modalities alone: the positives P(i) of row i are all samples of its class, its own among them,
