@@ -8,12 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from fusionkit.contract import Dataset, Fusion, Index
+from fusionkit.contract import Augmentation, Dataset, Fusion, Index, Mixing
 from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
-from fusionkit.flow import InputSpec, Task
+from fusionkit.flow import InputSpec, Task, TaskKind
+from fusionkit.kinds import KINDS
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.optimization import prove_optimizer
 from fusionkit.recipe import Chosen, Recipe
+from fusionkit.terms import make_loss
 
 
 @contextmanager
@@ -58,13 +60,13 @@ def recipe_inputs(recipe: Recipe, dataset: Dataset) -> dict[str, InputSpec]:
 
 
 def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
-    """The recipe's class names, held against the classes found in the data.
+    """The recipe's names of classes, labels or quantities, held against those found in the data.
 
     Raises:
         DataError: the data have a single class.
         RecipeError: the names are not as many as the classes, or not all different.
     """
-    if len(found) < 2:
+    if len(found) < 2 and recipe.task == "classification":
         raise DataError(f"a classifier needs two classes or more; the data have {len(found)} ({', '.join(found)})")
     given = recipe.data.class_names
     if given is None:
@@ -79,12 +81,28 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def classification_task(names: Sequence[str], index: Index | None = None, train: np.ndarray | None = None) -> Task:
-    """The task, with the class counts of the training samples; ones where there are no data yet."""
+def hold_task(recipe: Recipe, offered: TaskKind) -> None:
+    """Refuse a dataset whose targets are for another kind of task than the recipe's."""
+    if offered != recipe.task:
+        what = {"classification": "one class a sample", "multilabel": "several labels", "regression": "quantities"}
+        message = f"{recipe.dataset.name} gives {what[offered]} as it is asked here; write `task: {offered}`"
+        raise recipe.error(("task",), f"{message}, or ask it for {what[recipe.task]}")
+
+
+def make_task(
+    recipe: Recipe, names: Sequence[str], index: Index | None = None, train: np.ndarray | None = None
+) -> Task:
+    """The task, with what is known of the targets of the training samples; made up where there are no data yet.
+
+    Raises:
+        DataError: there is nothing to learn in them.
+    """
     if index is None or train is None:
-        return Task("classification", tuple(names), (1,) * len(names))
-    counts = np.bincount(index.targets[train], minlength=len(names))
-    return Task("classification", tuple(names), tuple(counts.tolist()))
+        ones = (1,) * len(names)
+        if recipe.task == "regression":
+            return Task("regression", tuple(names), samples=2, mean=(0.0,) * len(names), std=(1.0,) * len(names))
+        return Task(KINDS[recipe.task].name, tuple(names), ones, len(names))
+    return KINDS[recipe.task].task(names, index.targets[train])
 
 
 def blueprint(
@@ -103,6 +121,7 @@ def blueprint(
         fusion: this one with its default options, for a baseline.
     """
     names = list(modalities or recipe.modalities)
+    losses = [make_loss(recipe, term, task) for term in recipe.losses]
     return Blueprint(
         inputs={name: inputs[name] for name in names},
         encoders={name: recipe.modalities[name].encoder.build for name in names},
@@ -112,13 +131,14 @@ def blueprint(
         normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
         whitened=whitened(recipe) & frozenset(names),
         stood_in=frozenset(name for name in names if recipe.modalities[name].absent == "token"),
-        branches=any(needs_branches(term.loss) for term in recipe.losses),
+        branches=any(loss.needs_branches for loss in losses),
+        stages=any(loss.needs_stages for loss in losses),
         seed=recipe.seed,
     )
 
 
 def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, model: FusionModel) -> None:
-    """Make what training needs besides the model: losses, augmentations, the optimiser.
+    """Make what training needs besides the model and its losses: augmentations, the optimiser.
 
     Args:
         recipe, inputs, task: what it describes.
@@ -127,11 +147,6 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
     Raises:
         RecipeError: one of them cannot be made, or does not fit the model; its line is named.
     """
-    for term in recipe.losses:
-        needed = needed_penalty(term.loss)
-        if needed is not None and needed not in model.penalties:
-            message = f"{term.loss.name} needs a fusion with the penalty {needed!r}; {recipe.fusion.name} has none"
-            raise recipe.error(term.loss.path, message)
     joined = not model.encoders.keys() <= inputs.keys()
     for part in recipe.train.lr_scale:
         if joined and part.startswith("encoder."):
@@ -143,8 +158,10 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
         raise recipe.error(("train", "balance"), message + one)
     made: list[tuple[Sequence[str | int], Callable[[], object]]] = [
         (("train", "optimizer"), lambda: prove_optimizer(recipe.train)),
-        *((term.loss.path, partial(term.loss.build, task)) for term in recipe.losses),
-        *((augmentation.path, partial(augmentation.build, inputs)) for augmentation in recipe.augment),
+        *(
+            (augmentation.path, partial(make_augmentation, augmentation, inputs, task))
+            for augmentation in recipe.augment
+        ),
     ]
     for path, make in made:
         try:
@@ -164,9 +181,6 @@ def whitened(recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name, modality in recipe.modalities.items() if modality.normalize == "whiten")
 
 
-def needs_branches(loss: Chosen) -> bool:
-    return bool(getattr(loss.target, "needs_branches", False))
-
-
-def needed_penalty(loss: Chosen) -> str | None:
-    return getattr(loss.target, "needs_penalty", None)
+def make_augmentation(chosen: Chosen, inputs: Mapping[str, InputSpec], task: Task) -> Augmentation | Mixing:
+    """An augmentation of samples, or of batches, which is also told the task."""
+    return chosen.build(inputs, task) if issubclass(chosen.target, Mixing) else chosen.build(inputs)

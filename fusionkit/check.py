@@ -14,8 +14,9 @@ from fusionkit.assembly import (
     blamed_on,
     blueprint,
     class_names,
-    classification_task,
     declared_inputs,
+    hold_task,
+    make_task,
     prove_training,
     recipe_inputs,
 )
@@ -24,6 +25,8 @@ from fusionkit.errors import DataError
 from fusionkit.flow import FeatureSpec, Input, InputSpec
 from fusionkit.model import Blueprint, FusionModel, meta_batch
 from fusionkit.recipe import Recipe
+from fusionkit.teacher import load_teachers
+from fusionkit.terms import fit_losses
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,12 @@ def check(recipe: Recipe) -> CheckReport:
     with blamed_on(recipe):
         dataset: Dataset = recipe.dataset.build()
         inputs, names = _inputs_and_classes(recipe, dataset, notes)
-        task = classification_task(names)
+        task = make_task(recipe, names)
         plan = blueprint(recipe, inputs, task)
         model, _, specs = plan.prove()
         prove_training(recipe, inputs, task, model)
+        teachers = load_teachers(recipe, inputs if notes else dataset.inputs(), task)
+        fit_losses(recipe, plan, {name: teacher.output() for name, teacher in teachers.items()})
     return CheckReport(_rows(recipe, plan, model, specs), notes)
 
 
@@ -97,6 +102,7 @@ def _inputs_and_classes(
 ) -> tuple[dict[str, InputSpec], tuple[str, ...]]:
     """Shapes from headers and class names from labels; where the data are not at hand, as the recipe declares them."""
     try:
+        hold_task(recipe, dataset.task)
         inputs = recipe_inputs(recipe, dataset)
         found = dataset.class_names() or dataset.index().class_names
     except DataError as error:
@@ -130,7 +136,9 @@ def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, 
         rows = [_encoder_row(recipe, specs, inputs, _parameters(model.encoders, counted), adds)]
     stand_ins = _parameters(model.stand_ins, counted)
     branches = cast("dict[str, nn.Linear]", dict(model.branches.items()))
+    stage_heads = cast("dict[str, nn.Linear]", dict(model.stage_heads.items()))
     heads = {f"branch {name}": branch for name, branch in branches.items()}
+    heads |= {f"stage {name}": head for name, head in stage_heads.items()}
     if model.head is not None:
         heads = {"head": model.head} | heads
     fusion_parameters = _parameters(model.fusion, counted)

@@ -241,8 +241,9 @@ class Index:
 
     Args:
         ids: unique, one a sample.
-        targets: class index of each sample; -1 where it has no label and is used in no split.
-        class_names: one a class.
+        targets: class index of each sample `[n]`; or integers `[n, K]`, 1 where it has the label and 0 where not; or
+            floats `[n, K]`, quantities. A sample with -1, or with NaN, is without a label and used in no split.
+        class_names: of the classes, labels or quantities.
         columns: further facts of each sample that a split can go by (a fold, a plot, a site).
         split: the official split, `"train"`, `"val"`, `"test"` or `""` (unused); None where there is none.
         groups: samples with equal values stay on one side wherever the core divides them; where the division is given
@@ -250,6 +251,7 @@ class Index:
         positions: `[n, 2]` row and column of each sample's window centre, where samples are windows of one scene.
         window: height and width of that window in pixels.
         bad: what was found bad already while listing.
+        units: of the quantities.
     """
 
     ids: Sequence[str]
@@ -261,14 +263,39 @@ class Index:
     positions: np.ndarray | None = None
     window: tuple[int, int] | None = None
     bad: list[tuple[str, BadSample]] = field(default_factory=list)
+    units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         facts = {"targets": self.targets, "split": self.split, "groups": self.groups, "positions": self.positions}
         for name, values in (facts | {f"column {name!r}": column for name, column in self.columns.items()}).items():
             if values is not None and len(values) != len(self.ids):
                 raise DataError(f"{len(self.ids)} samples have {len(values)} values of {name}")
-        if len(self.ids) and not -1 <= self.targets.min() <= self.targets.max() < len(self.class_names):
-            raise DataError(f"the targets do not count from 0 to {len(self.class_names) - 1}, with -1 for no label")
+        names = len(self.class_names)
+        if self.targets.ndim == 2 and self.targets.shape[1] != names:
+            raise DataError(f"the targets are {self.targets.shape[1]} a sample, and there are {names} names of them")
+        if self.targets.dtype.kind == "f":
+            if self.targets.ndim != 2:
+                raise DataError("quantities are targets [n, K]")
+            if np.isinf(self.targets).any():
+                raise DataError("a target is infinite")
+        elif len(self.ids) and not -1 <= self.targets.min() <= self.targets.max() < (
+            names if self.targets.ndim == 1 else 2
+        ):
+            counted = f"count from 0 to {names - 1}, with -1 for no label" if self.targets.ndim == 1 else "hold 0 and 1"
+            raise DataError(f"the targets do not {counted}")
+
+    @property
+    def task(self) -> TaskKind:
+        """The kind of task that the targets are for."""
+        if self.targets.ndim == 1:
+            return "classification"
+        return "regression" if self.targets.dtype.kind == "f" else "multilabel"
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Mask over the samples: whose target is known, whole."""
+        known: np.ndarray = ~np.isnan(self.targets) if self.targets.dtype.kind == "f" else self.targets >= 0
+        return known if known.ndim == 1 else np.logical_and.reduce(known, axis=1)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -282,6 +309,9 @@ class Dataset(ABC):
     One that can make data up has a classmethod `make(cls, folder, progress, *, ...)`, with `progress(done, total)`:
     `fusionkit data make NAME FOLDER` calls it, with its keyword-only arguments as options, and prints what it returns.
     """
+
+    task: TaskKind = "classification"
+    """What its targets are for; a constructor may set it."""
 
     @abstractmethod
     def inputs(self) -> dict[str, InputSpec]:
@@ -308,5 +338,5 @@ class Dataset(ABC):
         """
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The class names where they are known without reading data, for `fusionkit check`."""
+        """The names of classes, labels or quantities, where they are known without reading data."""
         return None

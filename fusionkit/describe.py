@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fusionkit.flow import TaskKind
 from fusionkit.loading import read_checked
 from fusionkit.opened import Opened, open_data
 from fusionkit.progress import Progress
 from fusionkit.recipe import Recipe
+from fusionkit.splits import Partition
 
 
 @dataclass
@@ -23,7 +25,8 @@ class Description:
         source: the dataset component.
         sizes: samples of each part, a row a partition: `(fold or "", {"train": n, "val": n, "test": n})`.
         unlabelled: samples without a label, which no part holds.
-        classes: per class, its name and its samples in each part of the first partition.
+        classes: per class or label, its name and its samples in each part of the first partition; per quantity its
+            mean, deviation and range there.
         modalities: per modality: shape, absent samples, least and greatest value, an example.
         findings: duplicates, shared pixels, samples left out, bad samples by reason.
     """
@@ -32,9 +35,15 @@ class Description:
     source: str
     sizes: list[tuple[str, dict[str, int]]]
     unlabelled: int
-    classes: list[tuple[str, dict[str, int]]]
+    classes: list[tuple[str, dict[str, int | str]]]
     modalities: list[dict[str, Any]]
     findings: list[str] = field(default_factory=list)
+    task: TaskKind = "classification"
+
+    @property
+    def called(self) -> str:
+        """What `classes` are."""
+        return {"classification": "classes", "multilabel": "labels", "regression": "quantities"}[self.task]
 
     def __str__(self) -> str:
         lines = [f"{self.recipe}: data from {self.source}"]
@@ -42,7 +51,7 @@ class Description:
             parts = ", ".join(f"{part} {count}" for part, count in sizes.items())
             lines.append(f"  {f'fold {fold}: ' if fold else ''}{parts}")
         lines += [f"  unlabelled {self.unlabelled}"] if self.unlabelled else []
-        lines.append("classes" + (f" (fold {self.sizes[0][0]} as test)" if self.sizes[0][0] else ""))
+        lines.append(self.called + (f" (fold {self.sizes[0][0]} as test)" if self.sizes[0][0] else ""))
         width = max(len(name) for name, _ in self.classes)
         for name, counts in self.classes:
             lines.append(f"  {name:<{width}}  " + "  ".join(f"{part} {count:>6}" for part, count in counts.items()))
@@ -67,10 +76,7 @@ def describe(recipe: Recipe, progress: Progress | None = None) -> Description:
 def describe_opened(recipe: Recipe, opened: Opened) -> Description:
     """The same of data that are open already."""
     first = opened.partitions[0]
-    counts = {
-        part: np.bincount(opened.index.targets[positions], minlength=len(opened.class_names))
-        for part, positions in first.parts().items()
-    }
+    told = {part: _targets(opened, positions) for part, positions in first.parts().items()}
     return Description(
         recipe=recipe.name,
         source=recipe.dataset.name,
@@ -80,12 +86,24 @@ def describe_opened(recipe: Recipe, opened: Opened) -> Description:
         ],
         unlabelled=int((opened.index.targets < 0).sum()),
         classes=[
-            (name, {part: int(held[number]) for part, held in counts.items()})
+            (name, {part: held[number] for part, held in told.items()})
             for number, name in enumerate(opened.class_names)
         ],
         modalities=[_modality(opened, name, int(first.train[0])) for name in opened.inputs],
         findings=findings(opened),
+        task=opened.index.task,
     )
+
+
+def _targets(opened: Opened, positions: np.ndarray) -> list[int] | list[str]:
+    """Per class or label how many of these samples have it, per quantity what it is like."""
+    targets = opened.index.targets[positions]
+    if opened.index.task == "regression":
+        columns = (targets[:, k] for k in range(targets.shape[1]))
+        return [f"{c.mean():.4g} ± {c.std():.3g} ({c.min():.4g} to {c.max():.4g})" for c in columns]
+    if opened.index.task == "multilabel":
+        return [int(count) for count in targets.sum(0)]
+    return [int(count) for count in np.bincount(targets, minlength=len(opened.class_names))]
 
 
 def findings(opened: Opened) -> list[str]:
@@ -104,15 +122,31 @@ def findings(opened: Opened) -> list[str]:
             )
         if partition.left_out:
             told.append(f"{where}{partition.left_out} samples left out to keep windows apart")
-        unseen = np.setdiff1d(opened.index.targets[partition.test], opened.index.targets[partition.train])
-        if len(unseen):
-            names = ", ".join(opened.class_names[number] for number in unseen.tolist())
-            told.append(f"{where}classes of test that train has no sample of: {names}")
+        told += [where + finding for finding in _unlike_train(opened, partition)]
     if repeats := opened.survey.duplicates():
         told.append(f"{repeats} samples repeat another one")
     reasons = Counter(bad.reason for bad in opened.survey.bad)
     told += [f"{count} bad: {reason}" for reason, count in reasons.most_common(20)]
     return told or ["no duplicates, no shared pixels, no bad samples"]
+
+
+def _unlike_train(opened: Opened, partition: Partition) -> list[str]:
+    """What test asks for that train does not show."""
+    targets, names, task = opened.index.targets, opened.class_names, opened.index.task
+    train, test = targets[partition.train], targets[partition.test]
+    if task == "regression":
+        low, high = train.min(0), train.max(0)
+        beyond = ((test < low) | (test > high)).sum(0)
+        return [
+            f"{count} test samples lie beyond the {name} of train ({low[k]:.4g} to {high[k]:.4g})"
+            for k, (name, count) in enumerate(zip(names, beyond.tolist(), strict=True))
+            if count
+        ]
+    there = (lambda t: np.flatnonzero(t.any(0))) if task == "multilabel" else np.unique
+    unseen = np.setdiff1d(there(test), there(train))
+    listed = ", ".join(names[number] for number in unseen.tolist())
+    called = "labels" if task == "multilabel" else "classes"
+    return [f"{called} of test that train has no sample of: {listed}"] if listed else []
 
 
 def _modality(opened: Opened, name: str, position: int) -> dict[str, Any]:

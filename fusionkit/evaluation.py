@@ -13,22 +13,44 @@ from torch import Tensor, nn
 
 from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
-from fusionkit.flow import Batch, Output
+from fusionkit.flow import Batch, Output, Task
+from fusionkit.kinds import KINDS
 from fusionkit.loading import Batches, Samples, loader, plainly
 from fusionkit.model import FusionModel
+from fusionkit.weighting import Weighting
 
 
 class Objective(nn.Module):
-    """A model and the terms of its loss as one module, so that every parameter is seen by optimiser and processes."""
+    """A model and the terms of its loss as one module, so that every parameter is seen by optimiser and processes.
 
-    def __init__(self, model: FusionModel, losses: Mapping[str, Loss]):
+    Args:
+        model: to be trained.
+        losses: the terms.
+        weighting: of the terms; it may be learned.
+        teachers: frozen models that a term reads, by the name of their run. They are no part of what is trained.
+    """
+
+    def __init__(
+        self,
+        model: FusionModel,
+        losses: Mapping[str, Loss],
+        weighting: Weighting | None = None,
+        teachers: Mapping[str, FusionModel] | None = None,
+    ):
         super().__init__()
         self.model = model
         self.losses = nn.ModuleDict(dict(losses))
+        self.weighting = weighting
+        self.teachers = dict(teachers or {})  # a plain mapping, which hides them from optimiser and checkpoint
 
-    def forward(self, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
+    def forward(self, batch: Batch, *, with_terms: bool = True) -> tuple[Output, dict[str, Tensor]]:
         """The prediction, and every term before weighting."""
         output = self.model(batch)
+        if not with_terms:
+            return output, {}
+        if self.teachers:
+            with torch.no_grad():
+                output.teachers = {name: teacher(batch) for name, teacher in self.teachers.items()}
         return output, {name: self._term(cast(Loss, loss), output, batch) for name, loss in self.losses.items()}
 
     def _term(self, loss: Loss, output: Output, batch: Batch) -> Tensor:
@@ -50,11 +72,16 @@ class Means:
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
+    weighted: dict[str, float] = field(default_factory=dict)
 
-    def add(self, terms: Mapping[str, Tensor], counts: Mapping[str, float]) -> None:
+    def add(
+        self, terms: Mapping[str, Tensor], counts: Mapping[str, float], weights: Mapping[str, float] | None = None
+    ) -> None:
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(term.detach()) * counts[name]
+            value = float(term.detach()) * counts[name]
+            self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0.0) + counts[name]
+            self.weighted[name] = self.weighted.get(name, 0.0) + (weights or {}).get(name, 1.0) * value
 
     @classmethod
     def over(cls, several: Iterable[Means]) -> Means:
@@ -63,52 +90,62 @@ class Means:
             for name, value in part.sums.items():
                 total.sums[name] = total.sums.get(name, 0.0) + value
                 total.counts[name] = total.counts.get(name, 0.0) + part.counts[name]
+                total.weighted[name] = total.weighted.get(name, 0.0) + part.weighted[name]
         return total
 
     def terms(self) -> dict[str, float]:
-        """The mean of each term; zero where it was over nothing."""
+        """The mean of each term before weighting; zero where it was over nothing."""
         return {name: value / (self.counts[name] or 1.0) for name, value in self.sums.items()}
+
+    def weighted_terms(self) -> dict[str, float]:
+        """The same after weighting."""
+        return {name: value / (self.counts[name] or 1.0) for name, value in self.weighted.items()}
 
 
 @dataclass
 class Evaluation:
-    """A model's answers for some samples: positions `[n]`, probabilities `[n, K]`, and the loss terms' means."""
+    """A model's answers for some samples: positions `[n]`, what `Kind.answer` makes of its logits, `[n, K]`, and the
+    loss terms' means."""
 
     index: np.ndarray
     target: np.ndarray
-    probabilities: np.ndarray
+    answers: np.ndarray
     terms: dict[str, float]
 
 
 @torch.no_grad()
-def evaluate(wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray) -> Evaluation:
+def evaluate(
+    wrapped: Any, batches: Iterable[Batch], fabric: Fabric, targets: np.ndarray, *, with_terms: bool = True
+) -> Evaluation:
     """Run an objective set up by Fabric over the batches of `in_order`.
 
     Args:
         wrapped: the objective; it is left in evaluation mode.
         batches, fabric: every process takes its share, and every process is given the whole answer.
         targets: of the whole index.
+        with_terms: whether the terms of the loss are wanted, which may need what a prediction does not.
 
     Raises:
         FusionkitError: a prediction is NaN or infinite.
     """
     wrapped.eval()
-    index, chances, means = [], [], Means()
+    task: Task = wrapped.module.model.task
+    index, answers, means = [], [], Means()
     for batch in plainly(batches):
-        output, terms = wrapped(batch)
-        chance = output.logits.float().softmax(1)
-        if wrong := int((~torch.isfinite(chance)).any(1).sum()):
+        output, terms = wrapped(batch, with_terms=with_terms)
+        answer = KINDS[task.kind].answer(task, output.logits)
+        if wrong := int((~torch.isfinite(answer)).any(1).sum()):
             raise FusionkitError(
                 f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was one in "
                 "training; try a lower train.lr, train.grad_clip, or precision 32"
             )
         index.append(batch.index.cpu().numpy())
-        chances.append(chance.cpu().numpy())
-        means.add(terms, wrapped.module.counts(batch))
-    everyone = gathered(fabric, (np.concatenate(index), np.concatenate(chances), means))
+        answers.append(answer.cpu().numpy())
+        means.add(terms, wrapped.module.counts(batch) if with_terms else {})
+    everyone = gathered(fabric, (np.concatenate(index), np.concatenate(answers), means))
     unique, first = np.unique(np.concatenate([part[0] for part in everyone]), return_index=True)
-    probabilities = np.concatenate([part[1] for part in everyone])[first]
-    return Evaluation(unique, targets[unique], probabilities, Means.over(part[2] for part in everyone).terms())
+    held = np.concatenate([part[1] for part in everyone])[first]
+    return Evaluation(unique, targets[unique], held, Means.over(part[2] for part in everyone).terms())
 
 
 def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size: int, workers: int) -> Any:

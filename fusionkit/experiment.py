@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from fusionkit.assembly import blamed_on, blueprint, classification_task, needed_penalty, prove_training
-from fusionkit.contract import Loss
+from fusionkit.assembly import blamed_on, blueprint, make_augmentation, make_task, prove_training
+from fusionkit.contract import Augmentation, Mixing
 from fusionkit.errors import RequestError
 from fusionkit.evaluation import evaluate, in_order
 from fusionkit.finish import finish
+from fusionkit.flow import Output
 from fusionkit.loading import Samples
 from fusionkit.logs import MetricsFile, TensorBoard
 from fusionkit.opened import Opened, open_data
@@ -26,6 +27,7 @@ from fusionkit.provenance import provenance
 from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.registry import load_registry
 from fusionkit.runs import Run, RunFolder
+from fusionkit.terms import fit_losses, fit_losses_of_baseline
 from fusionkit.trainer import PRECISION, Fit, fit
 from fusionkit.variants import Variant, variants
 
@@ -36,7 +38,7 @@ class Answer:
 
     Args:
         index: positions of the samples.
-        probabilities: `[n, K]`.
+        answers: `[n, K]`, see `Kind.answer`.
         history: a row of figures an epoch.
         best_epoch: the one chosen by validation.
         seconds: spent in training.
@@ -44,7 +46,7 @@ class Answer:
     """
 
     index: np.ndarray
-    probabilities: np.ndarray
+    answers: np.ndarray
     history: list[dict[str, float]]
     best_epoch: int
     seconds: float
@@ -53,13 +55,13 @@ class Answer:
     def save(self, path: Path) -> None:
         told = {name: getattr(self, name) for name in ("history", "best_epoch", "seconds", "seen")}
         part = path.with_suffix(".part.npz")
-        np.savez(part, index=self.index, probabilities=self.probabilities, told=np.array(json.dumps(told)))
+        np.savez(part, index=self.index, answers=self.answers, told=np.array(json.dumps(told)))
         part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Answer:
         with np.load(path, allow_pickle=False) as held:
-            return cls(held["index"], held["probabilities"], **json.loads(str(held["told"])))
+            return cls(held["index"], held["answers"], **json.loads(str(held["told"])))
 
 
 def run(
@@ -90,9 +92,12 @@ def run(
     progress = progress or Progress(quiet=not fabric.is_global_zero)
     opened = open_data(recipe, progress)
     with blamed_on(recipe):
-        task = classification_task(opened.class_names, opened.index, opened.partitions[0].train)
+        task = make_task(recipe, opened.class_names, opened.index, opened.partitions[0].train)
         planned, notes = variants(recipe, opened.inputs, task)
-        prove_training(recipe, opened.inputs, task, blueprint(recipe, opened.inputs, task).prove()[0])
+        plan = blueprint(recipe, opened.inputs, task)
+        prove_training(recipe, plan.inputs, task, plan.prove()[0])
+        _hold_teachers(recipe, opened)
+        fit_losses(recipe, plan, _taught(opened))
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)
@@ -115,6 +120,22 @@ def run(
         finish(folder, recipe, opened, planned, answers, notes, told, fabric)
     fabric.barrier()
     return Run.load(folder.path)
+
+
+def _hold_teachers(recipe: Recipe, opened: Opened) -> None:
+    """Refuse teachers that may have learned from test samples."""
+    for teacher in opened.teachers.values():
+        for partition in opened.partitions:
+            ids = [str(opened.index.ids[position]) for position in partition.test.tolist()]
+            try:
+                teacher.hold_unseen(ids, partition.fold)
+            except RequestError as error:
+                raise recipe.error(teacher.place, str(error)) from error
+
+
+def _taught(opened: Opened) -> dict[str, Output]:
+    """What each teacher says, on the meta device."""
+    return {name: teacher.output() for name, teacher in opened.teachers.items()}
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
@@ -181,16 +202,26 @@ def _answer(
     finished = checkpoints / "answer.npz"
     if finished.is_file():
         return Answer.load(finished)
-    task = classification_task(opened.class_names, opened.index, partition.train)
     inputs = {modality: opened.inputs[modality] for modality in variant.modalities}
-    augmentations = [augmentation.build(opened.inputs) for augmentation in recipe.augment]
-    samples = Samples(opened.dataset, opened.index.targets, inputs, augmentations, recipe.seed)
     with blamed_on(recipe):
+        task = make_task(recipe, opened.class_names, opened.index, partition.train)
         plan = variant.blueprint(recipe, inputs, task)
         model = plan.build(opened.survey.statistics[number])
-    # A baseline's fusion may lack the penalty that a term is about.
-    terms = [t for t in recipe.losses if needed_penalty(t.loss) in {None, *model.penalties}]
-    losses: dict[str, tuple[Loss, float]] = {t.loss.name: (t.loss.build(task), t.weight) for t in terms}
+    fitting = fit_losses if variant.is_main else fit_losses_of_baseline
+    losses = fitting(recipe, plan, _taught(opened))
+    own = {name: opened.inputs[name] for name in recipe.modalities}
+    made = [make_augmentation(augmentation, own, task) for augmentation in recipe.augment]
+    for teacher in opened.teachers.values():
+        inputs |= teacher.inputs
+    samples = Samples(
+        opened.dataset,
+        opened.index.targets,
+        inputs,
+        [augmentation for augmentation in made if isinstance(augmentation, Augmentation)],
+        recipe.seed,
+        task,
+        opened.index.groups,
+    )
     job = Fit(
         name=label,
         model=model,
@@ -205,11 +236,13 @@ def _answer(
         seed=recipe.seed,
         folder=checkpoints,
         fresh_fusion=plan.fresh_fusion,
+        mixings=[mixing for mixing in made if isinstance(mixing, Mixing)],
+        teachers={name: teacher.model(partition.fold) for name, teacher in opened.teachers.items()},
     )
     objective = fit(job, fabric, progress, callbacks)
     batches = in_order(samples, partition.test, fabric, recipe.data.batch_size, recipe.data.num_workers)
-    found = evaluate(objective, batches, fabric, opened.index.targets)
-    answer = Answer(found.index, found.probabilities, job.history, job.best_epoch, job.seconds, job.seen)
+    found = evaluate(objective, batches, fabric, opened.index.targets, with_terms=False)
+    answer = Answer(found.index, found.answers, job.history, job.best_epoch, job.seconds, job.seen)
     if fabric.is_global_zero:
         answer.save(finished)
     return answer

@@ -1,4 +1,4 @@
-"""Figures for slides and papers: confusion matrix, learning curves, and the fusion beside its baselines.
+"""Figures for slides and papers: confusion matrix, learning curves and the terms of the loss.
 
 Drawn with matplotlib's object interface, so that no global state is touched and no display is needed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,13 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fusionkit.headlines import LABELS
-from fusionkit.lettering import bold, lettering, printable, warn_of_missing_glyphs, wrap, wrap_whole
-from fusionkit.result import TableRow
+from fusionkit.drawing import BLUE, INK, ORANGE, PALE, SOFT, centred, heading, percent, plain, row_shares
+from fusionkit.lettering import bold, lettering, warn_of_missing_glyphs, wrap, wrap_whole
 
 DPI = 200
-INK, SOFT, PALE = "#1f2933", "#66727f", "#eef1f4"
-BLUE, ORANGE = "#1f6fb2", "#d1661a"
 
 _BOTH = 14
 """Up to so many classes a cell holds percent and count; up to `_COUNT` the count; beyond, colour alone."""
@@ -36,7 +33,7 @@ class Curve:
     """The history of one trained model.
 
     Args:
-        rows: one an epoch, with `epoch`, `train/loss`, `val/loss` and `val/oa`.
+        rows: one an epoch, with `epoch`, `train/loss`, `val/loss`, and `val/FIGURE` for each headline figure.
         best_epoch: the one chosen by validation.
     """
 
@@ -62,8 +59,7 @@ def confusion_figure(
     if counts.shape != (classes, classes):
         raise ValueError(f"{classes} names for a matrix of {counts.shape}")
     warn_of_missing_glyphs(class_names)
-    totals = counts.sum(1)
-    share = np.divide(counts, totals[:, np.newaxis], out=np.zeros(counts.shape), where=totals[:, np.newaxis] > 0)
+    share = row_shares(counts)
     cell = float(np.clip(8.4 / classes, 0.185, 1.5))
     width, height = cell * (classes + _side(classes) * 2 + 0.4), cell * (classes + 1.2)
     with lettering():
@@ -84,90 +80,85 @@ def confusion_figure(
             bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1])
             bar.outline.set_visible(False)
             bar.ax.tick_params(length=0, labelcolor=SOFT, labelsize=10)
-        _heading(axes, title, subtitle, classes)
+        heading(axes, title, subtitle, _note(classes))
     return figure
 
 
-def learning_curves(curves: Sequence[Curve], *, title: str = "Learning curves") -> Figure:
-    """Loss of train and val, and OA of val, by epoch; a ring marks the epoch that validation chose.
+def learning_curves(
+    curves: Sequence[Curve], *, figure: str = "oa", label: str = "OA", title: str = "Learning curves"
+) -> Figure:
+    """Loss of train and val, and a figure of val, by epoch; a ring marks the epoch that validation chose.
 
     Args:
         curves: one, or one a fold.
+        figure: which headline figure.
+        label: how it is printed.
         title: above.
     """
     with lettering():
-        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
-        loss, accuracy = figure.subplots(1, 2)
-        faint = 1.0 if len(curves) == 1 else 0.55
-        for number, curve in enumerate(curves):
-            epochs = [row["epoch"] for row in curve.rows]
-            best = curve.rows[curve.best_epoch - 1]
-            for axes, key, colour, name in (
-                (loss, "train/loss", SOFT, "train"),
-                (loss, "val/loss", BLUE, "val"),
-                (accuracy, "val/oa", BLUE, "val"),
-            ):
-                label = name if number == 0 else None
-                marker = "." if len(epochs) < 3 else None
-                axes.plot(
-                    epochs,
-                    [row[key] for row in curve.rows],
-                    color=colour,
-                    lw=1.8,
-                    alpha=faint,
-                    label=label,
-                    marker=marker,
-                )
-                if name == "val":
-                    chosen = "chosen epoch" if number == 0 else None
-                    axes.plot(best["epoch"], best[key], "o", ms=9, mfc="none", mec=ORANGE, mew=2, label=chosen)
-        loss.set(ylabel="loss", xlabel="epoch")
-        accuracy.set(ylabel="OA (val)", xlabel="epoch")
-        for axes in (loss, accuracy):
-            _plain(axes)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        drawn = Figure(figsize=(10.5, 3.9), layout="constrained")
+        left, right = drawn.subplots(1, 2)
+        _lines(left, curves, "train/loss", SOFT, "train")
+        for axes, key in ((left, "val/loss"), (right, f"val/{figure}")):
+            _lines(axes, curves, key, BLUE, "val")
+            for number, curve in enumerate(curves):
+                best = curve.rows[curve.best_epoch - 1]
+                chosen = "chosen epoch" if number == 0 else None
+                axes.plot(best["epoch"], best[key], "o", ms=9, mfc="none", mec=ORANGE, mew=2, label=chosen)
+            _by_epoch(axes)
             axes.legend(frameon=False, labelcolor=INK)
-        folds = f", {len(curves)} folds" if len(curves) > 1 else ""
-        figure.suptitle(f"{title}{folds}", x=0.01, ha="left", color=INK, size=13, **bold(title))
-    return figure
+        left.set(ylabel="loss")
+        right.set(ylabel=f"{label} (val)")
+        _title_of_curves(drawn, title, curves)
+    return drawn
 
 
-def baseline_figure(rows: Sequence[TableRow], *, figures: Sequence[str] = ("oa", "macro_f1"), note: str = "") -> Figure:
-    """The models of the table of modalities side by side, with their intervals; the last row, the fusion, stands out.
+def term_curves(curves: Sequence[Curve], *, title: str = "Terms of the loss") -> Figure:
+    """Each term of the loss by epoch, before and after weighting, and its weight; a panel a term.
+
+    A weight that never changes stands beside the name of its term, else it is a line with an axis of its own.
 
     Args:
-        rows: as from `Result.table`.
-        figures: which headline figures, a panel each.
-        note: below, for example how the intervals were made.
+        curves: one, or one a fold. Their rows have `train/TERM`, `weighted/TERM` and `weight/TERM`, where a term was
+            measured in the epoch.
+        title: above.
+
+    Raises:
+        ValueError: no row has a term.
     """
+    rows = [row for curve in curves for row in curve.rows]
+    terms = list(
+        dict.fromkeys(key.removeprefix("weighted/") for row in rows for key in row if key.startswith("weighted/"))
+    )
+    if not terms:
+        raise ValueError("no row has a term of the loss")
+    across = min(3, len(terms))
+    down = -(-len(terms) // across)
     with lettering():
-        figure = Figure(figsize=(10.5, 1.3 + 0.46 * len(rows)), layout="constrained")
-        panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        for axes, name in zip(panels, figures, strict=True):
-            for place, row in enumerate(rows):
-                found = row.metrics[name]
-                if found.value is None:
-                    continue
-                colour = ORANGE if place == len(rows) - 1 else BLUE
-                if found.low is not None and found.high is not None:
-                    axes.plot(
-                        [found.low, found.high], [place, place], color=colour, lw=3, alpha=0.45, solid_capstyle="butt"
-                    )
-                axes.plot(found.value, place, "o", color=colour, ms=8)
-                axes.annotate(
-                    f"{found.value:.3f}",
-                    (found.value, place),
-                    (0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    color=INK,
-                    size=10,
-                )
-            axes.set_xlabel(LABELS[name])
-            _plain(axes, across="x")
-        panels[0].set(ylim=(len(rows) - 0.4, -0.75), yticks=range(len(rows)), yticklabels=[row.label for row in rows])
-        if note:
-            figure.supxlabel(note, x=0.99, ha="right", color=SOFT, size=9)
+        figure = Figure(figsize=(max(5.5, 3.5 * across), 0.4 + 2.5 * down), layout="constrained")
+        panels = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
+        for axes, term in zip(panels, terms, strict=False):
+            _lines(axes, curves, f"train/{term}", "#b4bec8", "before weighting", width=3.2)
+            _lines(axes, curves, f"weighted/{term}", BLUE, "after weighting")
+            weights = {row[f"weight/{term}"] for row in rows if f"weight/{term}" in row}
+            constant = f", weight {weights.pop():.3g}" if len(weights) == 1 else ""
+            name = wrap(f"{term}{constant}", 19, 2)
+            axes.set_title(name, loc="left", color=INK, size=11, parse_math=False, **bold(name))
+            _by_epoch(axes)
+            axes.tick_params(labelbottom=True)
+            if weights:
+                beside = axes.twinx()
+                _lines(beside, curves, f"weight/{term}", ORANGE, "weight", dashed=True)
+                plain(beside)
+                beside.grid(visible=False)
+                beside.set_ylim(bottom=min(0, min(weights)))
+                beside.tick_params(labelcolor=ORANGE)
+        for axes in panels[len(terms) :]:
+            axes.remove()
+        told = {str(line.get_label()): line for axes in figure.axes for line in axes.lines}
+        handles = [line for label, line in told.items() if not label.startswith("_")]
+        figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, labelcolor=INK)
+        _title_of_curves(figure, title, curves)
     return figure
 
 
@@ -193,9 +184,51 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
     return file.getvalue()
 
 
+def _lines(
+    axes: Axes,
+    curves: Sequence[Curve],
+    key: str,
+    colour: str,
+    label: str,
+    *,
+    width: float = 1.8,
+    dashed: bool = False,
+) -> None:
+    """A line a curve through the epochs that have the key; the first has the label."""
+    for number, curve in enumerate(curves):
+        rows = [row for row in curve.rows if key in row]
+        axes.plot(
+            [row["epoch"] for row in rows],
+            [row[key] for row in rows],
+            color=colour,
+            lw=width,
+            ls="--" if dashed else "-",
+            alpha=1.0 if len(curves) == 1 else 0.55,
+            marker="." if len(rows) < 3 else None,
+            label=label if number == 0 else None,
+        )
+
+
+def _by_epoch(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    plain(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _title_of_curves(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
+    folds = f", {len(curves)} folds" if len(curves) > 1 else ""
+    figure.suptitle(f"{title}{folds}", x=0.01, ha="left", color=INK, size=13, **bold(title))
+
+
 def _side(classes: int) -> float:
     """Width in cells of the columns n and PA."""
     return 1.0 if classes <= _COUNT else 1.6
+
+
+def _note(classes: int) -> str:
+    """What the numbers are."""
+    cells = "Cells: % of the reference class, count below. " if classes <= _BOTH else "Cells: count. "
+    return f"{cells if classes <= _COUNT else ''}PA, UA and OA in %"
 
 
 def _type_size(cell: float) -> float:
@@ -209,12 +242,12 @@ def _cells(axes: Axes, counts: np.ndarray, share: np.ndarray, point: float) -> N
         count, part = str(counts[row, column]), share[row, column]
         colour = "white" if part > 0.4 else INK
         if len(counts) <= _BOTH:
-            percent = _percent(part)
-            strong = bold(percent) if row == column else {}
-            _text(axes, column, row - 0.13, percent, 0.215 * point, colour, **strong)
-            _text(axes, column, row + 0.2, count, min(0.155, 0.8 / len(count)) * point, colour)
+            whole = percent(part)
+            strong = bold(whole) if row == column else {}
+            centred(axes, column, row - 0.13, whole, 0.215 * point, colour, **strong)
+            centred(axes, column, row + 0.2, count, min(0.155, 0.8 / len(count)) * point, colour)
         else:
-            _text(axes, column, row, count, min(0.3, 1.4 / len(count)) * point, colour)
+            centred(axes, column, row, count, min(0.3, 1.4 / len(count)) * point, colour)
 
 
 def _edges(axes: Axes, counts: np.ndarray, point: float) -> None:
@@ -230,14 +263,14 @@ def _edges(axes: Axes, counts: np.ndarray, point: float) -> None:
     axes.add_patch(Rectangle((pa_at - side / 2, classes - 0.3), side, 0.9, color=BLUE, lw=0))
     for x, name in ((n_at, "n"), (pa_at, "PA")):
         axes.annotate(name, (x, -0.5), (0, 5), textcoords="offset points", ha="center", size=head, color=SOFT)
-    _text(axes, n_at, ua_at, "OA", head, SOFT)
+    centred(axes, n_at, ua_at, "OA", head, SOFT)
     rows = zip(hits.tolist(), counts.sum(1).tolist(), counts.sum(0).tolist(), strict=True)
     for k, (hit, n, called) in enumerate(rows):
-        _text(axes, n_at, k, str(n), min(size, 1.5 * side * point / len(str(n))), INK)
-        _text(axes, pa_at, k, _percent(hit / n, whole) if n else "–", size, INK)
-        _text(axes, k, ua_at, _percent(hit / called, whole) if called else "–", size, INK)
-    accuracy = _percent(hits.sum() / max(1, counts.sum()), whole)
-    _text(axes, pa_at, ua_at, accuracy, size, "white", **bold(accuracy))
+        centred(axes, n_at, k, str(n), min(size, 1.5 * side * point / len(str(n))), INK)
+        centred(axes, pa_at, k, percent(hit / n, whole) if n else "–", size, INK)
+        centred(axes, k, ua_at, percent(hit / called, whole) if called else "–", size, INK)
+    accuracy = percent(hits.sum() / max(1, counts.sum()), whole)
+    centred(axes, pa_at, ua_at, accuracy, size, "white", **bold(accuracy))
 
 
 def _names(axes: Axes, class_names: Sequence[str], cell: float) -> None:
@@ -262,45 +295,3 @@ def _names(axes: Axes, class_names: Sequence[str], cell: float) -> None:
     axes.set_xlabel("prediction", size=size, color=SOFT, labelpad=8, x=0.5 * classes / spread)
     axes.set_ylabel("reference", size=size, color=SOFT, labelpad=8, y=1 - 0.5 * classes / (classes + 1.2))
     axes.spines[:].set_visible(False)
-
-
-def _heading(axes: Axes, title: str, subtitle: str, classes: int) -> None:
-    """Title, subtitle and what the numbers are, above the matrix at its left edge."""
-    cells = "Cells: % of the reference class, count below. " if classes <= _BOTH else "Cells: count. "
-    note = f"{cells if classes <= _COUNT else ''}PA, UA and OA in %"
-    title, subtitle = printable(title), printable(subtitle)
-    up = 39 if subtitle else 22
-    lines = [(title, up + 20, 16, INK, bold(title)), (subtitle, 41, 11, SOFT, {}), (note, 24, 9, SOFT, {})]
-    for text, up, size, colour, strong in lines:
-        axes.annotate(
-            text,
-            (0, 1),
-            (0, up),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            parse_math=False,
-            size=size,
-            color=colour,
-            **strong,
-        )
-
-
-def _text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **strong: Any) -> None:
-    axes.text(x, y, text, ha="center", va="center", size=size, color=colour, **strong)
-
-
-def _plain(axes: Axes, across: Literal["x", "y"] = "y") -> None:
-    axes.grid(axis=across, color=PALE, lw=1)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#c3cbd3")
-    axes.tick_params(length=0, labelcolor=INK)
-    axes.xaxis.label.set_color(SOFT)
-    axes.yaxis.label.set_color(SOFT)
-
-
-def _percent(share: float, whole: bool = False) -> str:
-    """`87.3`, or `87` where there is little room; `100` has no decimals; what is not zero never reads as zero."""
-    if whole or share == 1:
-        return f"{100 * share:.0f}" if share == 0 or 100 * share >= 0.5 else "<1"
-    return f"{100 * share:.1f}" if share == 0 or 100 * share >= 0.05 else "<0.1"

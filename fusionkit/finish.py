@@ -13,10 +13,11 @@ from lightning.fabric import Fabric
 from fusionkit.describe import describe_opened
 from fusionkit.figures import Curve
 from fusionkit.opened import Opened
+from fusionkit.predictions import Predictions
 from fusionkit.recipe import Recipe
 from fusionkit.registry import load_registry
 from fusionkit.report import ReportData, write_report
-from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
+from fusionkit.result import Baseline, Cost, Result, fusion_effect, score
 from fusionkit.runs import Run, RunFolder, to_yaml
 from fusionkit.trainer import remarks
 from fusionkit.variants import MAIN, Variant
@@ -60,7 +61,7 @@ def finish(
         modalities=tuple(recipe.modalities),
         classes=opened.class_names,
         metrics=main.metrics,
-        per_class=main.per_class,
+        per_class=() if recipe.task == "regression" else main.details,
         interval=main.interval,
         cost=model_cost(planned[0], answers[MAIN], peak_memory(fabric)),
         baselines={
@@ -68,15 +69,19 @@ def finish(
         },
         comparison=fusion_effect(predictions[MAIN], compared, alone, recipe.seed) if alone else None,
         folds=main.folds,
+        per_quantity=main.details if recipe.task == "regression" else (),
+        units=opened.index.units,
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)
     for name, held in compared.items():
         folder.write_predictions(held, opened.class_names, f"baselines/{name}")
-    folder.write_confusion(main.confusion, opened.class_names)
+    if main.confusion is not None:
+        folder.write_confusion(main.confusion, opened.class_names)
     told = [remark for answer in answers[MAIN] for remark in remarks(recipe.fusion.target, answer.history)]
     sections = load_registry().manager.hook.fusionkit_report_sections(run=Run(folder.path, result))
     report = ReportData(
         result=result,
+        predictions=predictions[MAIN],
         confusion=main.confusion,
         curves=[Curve(answer.history, answer.best_epoch) for answer in answers[MAIN]],
         data=describe_opened(recipe, opened),
@@ -101,9 +106,10 @@ def pool(opened: Opened, answers: Sequence[Answer]) -> Predictions:
     return Predictions(
         ids=[str(opened.index.ids[position]) for position in index.tolist()],
         target=opened.index.targets[index],
-        probabilities=np.concatenate([answer.probabilities for answer in answers])[order],
+        answers=np.concatenate([answer.answers for answer in answers])[order],
         groups=None if opened.groups is None else opened.groups[index],
         fold=None if len(answers) == 1 else fold[order],
+        task=opened.index.task,
     )
 
 

@@ -199,16 +199,16 @@ class Fused:
     Args:
         vector: the fused representation, which the main head reads.
         branches: per modality, what its branch head reads; empty: the pooled features that the fusion was given.
-        stages: named intermediate representations on the way to the vector, for deep supervision.
         attention: named attention weights; only where an option asks for them.
         penalties: named scalars that a loss of the recipe may add to the objective.
+        stages: named intermediate representations on the way to the vector, for deep supervision.
     """
 
     vector: Float[Tensor, "B D"]
     branches: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
-    stages: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    stages: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
 
 
 @dataclass
@@ -220,9 +220,9 @@ class Output:
         fused: the fused representation.
         embeddings: per modality, what its branch head reads: by default the pooled features.
         branch_logits: per modality, the branch head's prediction; empty unless a loss or the fusion needs branches.
-        stage_logits: per intermediate stage of the fusion, its head's prediction; empty unless a loss needs them.
         attention: named attention weights; empty unless asked for.
         penalties: named scalars of the fusion's own; see `Fused`.
+        stage_logits: per intermediate stage of the fusion, its head's prediction; empty unless a loss needs them.
         teachers: per run that a loss names as its teacher, what that run's model says of the same samples, detached.
     """
 
@@ -230,9 +230,9 @@ class Output:
     fused: Float[Tensor, "B D"]
     embeddings: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     branch_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
-    stage_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    stage_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)
     teachers: dict[str, Output] = field(default_factory=dict)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Output:

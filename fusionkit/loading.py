@@ -13,7 +13,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fusionkit.contract import Augmentation, Dataset, Sample
 from fusionkit.errors import BadSample, FusionkitError
-from fusionkit.flow import Batch, InputSpec
+from fusionkit.estimates import group_numbers
+from fusionkit.flow import Batch, InputSpec, Task
+from fusionkit.kinds import KINDS
 from fusionkit.randomness import generator
 
 T = TypeVar("T")
@@ -68,10 +70,12 @@ class Samples(TorchDataset[Batch]):
 
     Args:
         dataset: where samples are read.
-        targets: class of each sample of the index.
+        targets: of each sample of the index, as there.
         inputs: the modalities wanted.
         augmentations: applied in this order where the epoch is not `EVALUATION`.
         seed: of the augmentations.
+        task: says what `Batch.target` holds of the targets; None: classes.
+        groups: `Index.groups`.
     """
 
     def __init__(
@@ -81,9 +85,13 @@ class Samples(TorchDataset[Batch]):
         inputs: dict[str, InputSpec],
         augmentations: Sequence[Augmentation] = (),
         seed: int = 0,
+        task: Task | None = None,
+        groups: np.ndarray | None = None,
     ):
         self.dataset, self.targets, self.inputs = dataset, targets, inputs
         self.augmentations, self.seed = augmentations, seed
+        self._encoded = targets.astype(np.int64) if task is None else KINDS[task.kind].encode(task, targets)
+        self._groups = None if groups is None else group_numbers(groups, len(targets)).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -97,8 +105,9 @@ class Samples(TorchDataset[Batch]):
         batch = Batch(
             inputs={},
             present={},
-            target=torch.from_numpy(self.targets[positions].astype(np.int64)),
+            target=torch.from_numpy(self._encoded[positions]),
             index=torch.from_numpy(positions.astype(np.int64)),
+            group=None if self._groups is None else torch.from_numpy(self._groups[positions]),
         )
         for name, spec in self.inputs.items():
             values = [sample[name] for sample in samples]

@@ -2,7 +2,7 @@
 
 The mappings of the core are merged; all else, each option of a component too, is replaced as a whole. A short form
 means the long one, so both merge alike: `fusion: concat` is `fusion: {name: concat}`, `image: timm` under `modalities`
-is `image: {encoder: timm}`, and `loss: {focal: 2}` is `loss: {focal: {weight: 2}}`.
+is `image: {encoder: timm}`, and `loss: {focal: 2}` is `loss: {focal: {weight: 2}}`, as with any form of a weight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusionkit.errors import Position, Problem, RecipeError
-from fusionkit.sections import Data, RecipeKeys
+from fusionkit.sections import Data, default_loss
+from fusionkit.weighting import is_weight
 from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
 
 
@@ -88,7 +89,7 @@ class _Merge:
                 return {"name": value}
             case ("modalities", _) if isinstance(value, str):
                 return {"encoder": value}
-            case ("loss", name) if name in self.losses and isinstance(value, int | float):
+            case ("loss", name) if name in self.losses and is_weight(value):
                 return {"weight": value}
         return value
 
@@ -142,7 +143,7 @@ def apply_override(located: Located, override: str, losses: Set[str]) -> Located
     if problems:
         raise RecipeError(Problem(position, "", problem.message) for problem in problems)
     if words[0] == "loss" and len(words) > 1 and "loss" not in located.data:
-        located.data["loss"] = RecipeKeys.model_fields["loss"].default
+        located.data["loss"] = default_loss(located.data.get("task"))
     path, data = _nested(words, value.data, located.data, (), position)
     return merge(located, Located(data, {path: position}), losses, into=path)
 

@@ -28,9 +28,10 @@ class Alone(Fusion):
 
 
 class FusionModel(nn.Module):
-    """Encoders, stage by stage in step; a fusion between and after them; a linear head; branch heads where asked for.
+    """Encoders, stage by stage in step; a fusion between and after them; a linear head; other heads where asked for.
 
     Args:
+        task: what it predicts.
         normalizers: a `Standardize` for each modality.
         encoders: an encoder for each key that `fusion.arrange` leaves, or what `fusion.join` made of them.
         fusion: what combines them.
@@ -38,10 +39,12 @@ class FusionModel(nn.Module):
         branches: per modality, a head on its own representation; may be empty.
         stand_ins: per modality, what stands in its place where it is absent; modalities without one are masked.
         penalties: the names that `Output.penalties` will have.
+        stage_heads: per intermediate stage of the fusion, a head on its representation; may be empty.
     """
 
     def __init__(
         self,
+        task: Task,
         normalizers: nn.ModuleDict,
         encoders: nn.ModuleDict,
         fusion: Fusion,
@@ -49,11 +52,14 @@ class FusionModel(nn.Module):
         branches: nn.ModuleDict,
         stand_ins: nn.ModuleDict,
         penalties: frozenset[str] = frozenset(),
+        stage_heads: nn.ModuleDict | None = None,
     ):
         super().__init__()
+        self.task = task
         self.normalizers, self.encoders, self.fusion = normalizers, encoders, fusion
         self.head, self.branches, self.stand_ins = head, branches, stand_ins
         self.penalties = penalties
+        self.stage_heads = nn.ModuleDict() if stage_heads is None else stage_heads
 
     def forward(self, batch: Batch) -> Output:
         features = self.fusion.encode(self.encoders, self.fusion.arrange(self.prepare(batch)))
@@ -71,6 +77,7 @@ class FusionModel(nn.Module):
             fused=fused.vector,
             embeddings=embeddings,
             branch_logits=branch_logits,
+            stage_logits={name: head(fused.stages[name]) for name, head in self.stage_heads.items()},
             attention=fused.attention,
             penalties=fused.penalties,
         )
@@ -118,6 +125,7 @@ class Blueprint:
         whitened: those of them whose channels are also decorrelated.
         stood_in: the modalities in whose place a learned token stands where they are absent.
         branches: whether each modality gets a head of its own, even if the fusion needs none.
+        stages: whether each intermediate stage of the fusion gets one.
         seed: of the initial weights.
     """
 
@@ -130,6 +138,7 @@ class Blueprint:
     whitened: frozenset[str] = frozenset()
     stood_in: frozenset[str] = frozenset()
     branches: bool = False
+    stages: bool = False
     seed: int = 0
 
     def prove(self) -> tuple[FusionModel, Batch, dict[str, FeatureSpec]]:
@@ -186,6 +195,14 @@ class Blueprint:
         wanted = {name: statistics[name] for name in self.normalized}
         return self._compose(encoders, fusion, widths, wanted)
 
+    def restore(self) -> FusionModel:
+        """The model without weights of its own, for a checkpoint that holds them and the statistics.
+
+        Raises:
+            ShapeError: as `build`.
+        """
+        return replace(self, normalized=frozenset()).build({})
+
     def fresh_fusion(self, epoch: int) -> tuple[Fusion, nn.ModuleDict]:
         """The fusion and the stand-ins with other initial weights, for a reset at the start of this epoch.
 
@@ -235,8 +252,10 @@ class Blueprint:
             for name, width in widths.branches.items():
                 shared = fusion.shares_branch_head and branches
                 branches[name] = next(iter(branches.values())) if shared else nn.Linear(width, outputs)
+        stage_heads = {name: nn.Linear(width, outputs) for name, width in widths.stages.items() if self.stages}
         stand_ins = {name: StandIn(width) for name, width in widths.features.items() if name in self.stood_in}
         return FusionModel(
+            self.task,
             nn.ModuleDict(scaling),
             encoders,
             fusion,
@@ -244,6 +263,7 @@ class Blueprint:
             nn.ModuleDict(branches),
             nn.ModuleDict(stand_ins),
             widths.penalties,
+            nn.ModuleDict(stage_heads),
         )
 
 
@@ -253,6 +273,7 @@ class _Widths:
 
     fused: int
     branches: dict[str, int]
+    stages: dict[str, int]
     features: dict[str, int]
     penalties: frozenset[str]
 
@@ -261,6 +282,7 @@ class _Widths:
         return cls(
             fused.vector.shape[1],
             {name: value.shape[1] for name, value in branch_inputs(fused, features).items()},
+            {name: value.shape[1] for name, value in fused.stages.items()},
             {name: feature.tokens.shape[2] for name, feature in features.items()},
             frozenset(fused.penalties),
         )

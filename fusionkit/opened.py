@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionkit.assembly import blamed_on, class_names, recipe_inputs, whitened
+from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, recipe_inputs, whitened
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
@@ -14,6 +14,7 @@ from fusionkit.progress import Progress
 from fusionkit.recipe import Recipe
 from fusionkit.splits import Partition, divide, named_groups
 from fusionkit.survey import Survey, survey
+from fusionkit.teacher import Teacher, load_teachers
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Opened:
         partitions: one, or one a fold; without bad samples.
         groups: one value a sample where the recipe keeps samples together by a column; None elsewhere.
         survey: what one reading of all samples found.
+        teachers: the runs that a term of the loss names; `inputs` holds their modalities too.
     """
 
     dataset: Dataset
@@ -35,10 +37,11 @@ class Opened:
     partitions: list[Partition]
     groups: np.ndarray | None
     survey: Survey
+    teachers: dict[str, Teacher] = field(default_factory=dict)
 
     @property
     def unlabelled(self) -> int:
-        return int((self.index.targets < 0).sum())
+        return int((~self.index.labelled).sum())
 
 
 def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, InputSpec], Index, tuple[str, ...]]:
@@ -49,10 +52,12 @@ def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, In
     """
     with blamed_on(recipe):
         dataset: Dataset = recipe.dataset.build()
+        hold_task(recipe, dataset.task)
         inputs = recipe_inputs(recipe, dataset)
         bar, move = progress.counter("listing the data")
         with bar:
             index = dataset.index(move)
+        hold_task(recipe, index.task)
         if len(set(map(str, index.ids))) != len(index):
             raise DataError("the ids of the samples are not unique")
         return dataset, inputs, index, class_names(recipe, index.class_names)
@@ -67,6 +72,9 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
     """
     dataset, inputs, index, names = list_data(recipe, progress)
     with blamed_on(recipe):
+        teachers = load_teachers(recipe, dataset.inputs(), make_task(recipe, names))
+        for teacher in teachers.values():
+            inputs |= teacher.inputs
         partitions = divide(index, recipe.data.split, folds=recipe.data.folds == "all")
         groups = named_groups(index, recipe.data.split)
         bar, move = progress.counter("reading the data")
@@ -86,4 +94,4 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
             for part, positions in partition.parts().items():
                 if len(positions) == 0:
                     raise DataError(f"no good sample is left for {part}", option=("split",))
-    return Opened(dataset, inputs, index, names, partitions, groups, found)
+    return Opened(dataset, inputs, index, names, partitions, groups, found, teachers)

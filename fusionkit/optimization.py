@@ -39,7 +39,7 @@ def make_optimizer(objective: nn.Module, settings: Train) -> torch.optim.Optimiz
         if scale == 0:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
-            decay = settings.weight_decay if parameter.dim() > 1 and name.startswith("model.") else 0.0
+            decay = settings.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
     if not groups:
         raise RequestError("train.lr_scale freezes every part of the model")
@@ -103,4 +103,6 @@ def _part_of(parameter: str) -> str:
     words = parameter.removeprefix("model.").split(".")
     if words[0] == "stand_ins":
         return "fusion"
+    if words[0] == "stage_heads":
+        return "branches"
     return f"encoder.{words[1]}" if words[0] == "encoders" else words[0]

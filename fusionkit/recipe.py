@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from torch.nn import ModuleDict
 
 from fusionkit.errors import Position, Problem, RecipeError, RequestError, nearest, suggestion
 from fusionkit.explain import explain, shown
+from fusionkit.headlines import HEADLINES
 from fusionkit.merge import apply_override, merge
 from fusionkit.options import Options, options_model
 from fusionkit.registry import Registry, load_registry
-from fusionkit.sections import Data, RecipeKeys, Train
+from fusionkit.sections import Data, RecipeKeys, Train, default_loss
+from fusionkit.weighting import Learned, Schedule, Weight, is_weight
 from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
 
 PARTS = ("encoder", "fusion", "head", "branches")
@@ -68,7 +70,11 @@ class LossTerm:
     """One term of the objective and its weight."""
 
     loss: Chosen
-    weight: float
+    weight: Weight
+
+    def resolved(self) -> dict[str, Any]:
+        weight = self.weight.model_dump(by_alias=True) if isinstance(self.weight, Schedule) else self.weight
+        return {**self.loss.resolved(), "weight": weight}
 
 
 @dataclass
@@ -113,7 +119,7 @@ class Recipe:
                 for name, modality in self.modalities.items()
             },
             "fusion": self.fusion.resolved(),
-            "loss": [{**term.loss.resolved(), "weight": term.weight} for term in self.losses],
+            "loss": [term.resolved() for term in self.losses],
             "augment": [augmentation.resolved() for augmentation in self.augment],
             "train": self.train.model_dump(),
             "baselines": self.baselines,
@@ -230,7 +236,7 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
     modalities: dict = core["modalities"] if isinstance(core.get("modalities"), dict) else {}
     encoders = {name: encoder for name, encoder in check.encoders(modalities) if encoder}
     fusion = check.named("fusion", core["fusion"], ("fusion",)) if "fusion" in core else None
-    losses = list(check.losses(core["loss"] if "loss" in core else RecipeKeys.model_fields["loss"].default))
+    losses = list(check.losses(core["loss"] if "loss" in core else default_loss(core.get("task"))))
     augment = core.get("augment")
     augmentations = [
         check.named("augmentation", value, ("augment", i))
@@ -240,6 +246,8 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
     keys = check.model(RecipeKeys, core, ())
     if keys and keys.data.folds and not (keys.data.split and keys.data.split.column):
         check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
+    if keys:
+        check.task(keys, losses)
     if check.problems or keys is None:
         raise RecipeError(check.problems)
     assert dataset  # noqa: S101 - no problems, so every component was found
@@ -332,7 +340,7 @@ class _Check:
             elif isinstance(value, dict) and "encoder" in value:
                 yield name, self.named("encoder", value["encoder"], (*path, "encoder"))
 
-    def losses(self, value: Any) -> Iterator[tuple[Chosen | None, float]]:
+    def losses(self, value: Any) -> Iterator[tuple[Chosen | None, Weight]]:
         """The three forms of `loss`: a name or mapping with `name`, a mapping from names to weights, a list."""
         terms: list[tuple[KeyPath, Any, str | None]] = [(("loss",), value, None)]
         if isinstance(value, dict) and "name" not in value:
@@ -343,7 +351,8 @@ class _Check:
             self.problem(("loss",), "at least one loss is needed")
         seen: set[str] = set()
         for path, item, name in terms:
-            if isinstance(item, dict):
+            weight: Weight
+            if isinstance(item, dict) and not (name and is_weight(item)):
                 options = {key: option for key, option in item.items() if key != "weight"}
                 weight = self.weight(item.get("weight", 1.0), (*path, "weight"))
             else:
@@ -358,11 +367,35 @@ class _Check:
                 seen.add(chosen.name)
             yield chosen, weight
 
-    def weight(self, value: Any, path: KeyPath) -> float:
+    def weight(self, value: Any, path: KeyPath) -> Weight:
+        if isinstance(value, dict):
+            return self.model(Schedule, value, path) or 0.0
+        if isinstance(value, str) and value in get_args(Learned):
+            return cast(Learned, value)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            self.problem(path, f"a weight is a number of 0 or more{shown(value)}")
+            forms = "a number of 0 or more, a schedule such as {from: 0, to: 0.5}, `uncertainty` or `dwa`"
+            self.problem(path, f"a weight is {forms}{shown(value)}")
             return 0.0
         return float(value)
+
+    def task(self, keys: RecipeKeys, losses: Sequence[tuple[Chosen | None, Weight]]) -> None:
+        """What depends on the task and on the number of epochs."""
+        for loss, weight in losses:
+            if loss is None:
+                continue
+            if keys.task not in (kinds := getattr(loss.target, "tasks", ())):
+                self.problem(loss.path, f"{loss.name} is for {' and '.join(kinds)}, and the task is {keys.task}")
+            if isinstance(weight, Schedule) and (found := weight.problem(keys.train.epochs)):
+                key, message = found
+                long = (*loss.path, "weight") in self.located.positions
+                self.problem((*loss.path, *(["weight"] if long else []), key), message)
+        select, figures = keys.train.select, ("loss", *HEADLINES[keys.task])
+        if select is not None and select not in figures:
+            self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{suggestion(select, figures)}")
+        if keys.train.balance is not None and keys.task != "classification":
+            self.problem(
+                ("train", "balance"), f"gradients are balanced by the scores of classes; the task is {keys.task}"
+            )
 
     def parts(self, train: Any, modalities: Iterable[str]) -> None:
         """What `train.lr_scale` names are parts of this model."""

@@ -13,9 +13,13 @@ import jinja2
 import numpy as np
 
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
-from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves
-from fusionkit.headlines import HEADLINES, LABELS
-from fusionkit.result import Cost, Result, estimate_text
+from fusionkit.figures import Curve, confusion_figure, learning_curves, term_curves
+from fusionkit.figures_baselines import baseline_figure
+from fusionkit.figures_multilabel import label_confusions
+from fusionkit.figures_regression import predicted_against_true
+from fusionkit.headlines import HEADLINES, IN_TABLE, LABELS, primary
+from fusionkit.predictions import Predictions
+from fusionkit.result import Cost, Result, estimate_text, figure_text
 from fusionkit.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
     from fusionkit.describe import Description
     from fusionkit.survey import Bad
 
+COMPARED = {
+    "classification": ("oa", "macro_f1"),
+    "multilabel": ("map", "macro_f1"),
+    "regression": ("rmse", "r2"),
+}
+"""The figures in which models are drawn and compared side by side."""
+_IN_SUBTITLE = {"classification": ("oa", "kappa"), "multilabel": ("map", "micro_f1"), "regression": ("rmse", "r2")}
 MOST_BAD = 10
 """So many bad samples are listed; the rest is in `bad_samples.csv`."""
 
@@ -34,7 +45,8 @@ class ReportData:
 
     Args:
         result: the figures.
-        confusion: counts `[K, K]`, rows are the reference.
+        predictions: of the fused model.
+        confusion: counts `[K, K]`, or `[K, 2, 2]` of labels, rows are the reference; None of quantities.
         curves: the history of the fused model; one a fold.
         data: what was found in the data.
         bad: samples left out.
@@ -45,7 +57,8 @@ class ReportData:
     """
 
     result: Result
-    confusion: np.ndarray
+    predictions: Predictions
+    confusion: np.ndarray | None
     curves: Sequence[Curve]
     data: Description
     bad: Sequence[Bad]
@@ -56,7 +69,7 @@ class ReportData:
 
 
 def write_report(folder: RunFolder, data: ReportData) -> None:
-    """Write `confusion`, `learning_curves` and, with baselines, `baselines` as PNG and PDF, and `report.html`."""
+    """Write the figures of `draw` as PNG and PDF, and `report.html`."""
     images = {}
     for stem, figure in draw(data).items():
         folder.write_figure(stem, figure)
@@ -65,22 +78,43 @@ def write_report(folder: RunFolder, data: ReportData) -> None:
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """The figures of a run by the stems of their file names."""
+    """The figures of a run by the stems of their file names: `confusion`, or `predicted` of quantities,
+    `learning_curves`, `loss_terms` where there are several, and `baselines` where there are some."""
     result = data.result
-    shown = " · ".join(f"{LABELS[name]} {estimate_text(result.metrics[name])}" for name in ("oa", "kappa"))
-    figures = {
-        "confusion": confusion_figure(
-            data.confusion,
-            result.classes,
-            title=f"{result.name}: {result.table()[-1].label}",
-            subtitle=f"{shown} · {result.n:,} samples ({result.split})",
-        ),
-        "learning_curves": learning_curves(data.curves),
-    }
+    deciding = primary(result.task)
+    figures = dict([_answers_figure(data)])
+    figures["learning_curves"] = learning_curves(data.curves, figure=deciding, label=LABELS[deciding])
+    if len(terms(data.curves)) > 1:
+        figures["loss_terms"] = term_curves(data.curves)
     if result.baselines:
         note = f"{result.n:,} samples ({result.split}), 95 % intervals by {result.interval}"
-        figures["baselines"] = baseline_figure(result.table(), note=note)
+        figures["baselines"] = baseline_figure(result.table(), figures=COMPARED[result.task], note=note)
     return figures
+
+
+def terms(curves: Sequence[Curve]) -> list[str]:
+    """The terms of the loss, as the histories name them."""
+    names = [name for curve in curves for row in curve.rows for name in row if name.startswith("weighted/")]
+    return [name.partition("/")[2] for name in dict.fromkeys(names)]
+
+
+def _answers_figure(data: ReportData) -> tuple[str, Figure]:
+    """What the answers are like: its name and the figure."""
+    result, held = data.result, data.predictions
+    shown = " · ".join(
+        f"{LABELS[name]} {estimate_text(result.metrics[name], name)}" for name in _IN_SUBTITLE[result.task]
+    )
+    lines = {
+        "title": f"{result.name}: {result.table()[-1].label}",
+        "subtitle": f"{shown} · {result.n:,} samples ({result.split})",
+    }
+    if result.task == "regression":
+        return "predicted", predicted_against_true(
+            held.target, held.answers, result.classes, units=result.units, **lines
+        )
+    draw_counts = label_confusions if result.task == "multilabel" else confusion_figure
+    assert data.confusion is not None  # noqa: S101 - classes and labels are counted
+    return "confusion", draw_counts(data.confusion, result.classes, **lines)
 
 
 def render(data: ReportData, images: Mapping[str, bytes]) -> str:
@@ -96,6 +130,11 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         result=data.result,
         images=sources,
         headlines=HEADLINES[data.result.task],
+        compared=COMPARED[data.result.task],
+        in_table=dict.fromkeys((*IN_TABLE[data.result.task], *COMPARED[data.result.task])),
+        deciding=primary(data.result.task),
+        unit=_unit(data.result),
+        weights=_weights(data.curves),
         labels=LABELS,
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
@@ -118,11 +157,29 @@ def _template() -> jinja2.Template:
         "change": change,
         "difference": difference_text,
         "p": p_text,
-        "share": lambda value: "–" if value is None else f"{value:.3f}",
-        "many": lambda value: f"{value:,}",
+        "share": figure_text,
+        "many": lambda value: value if isinstance(value, str) else f"{value:,}",
         "number": lambda value: "–" if np.isnan(value) else f"{value:.4g}",
     }
     return environment.get_template("report.html")
+
+
+def _unit(result: Result) -> str:
+    """The unit of errors, where the quantities share one."""
+    return result.units[0] if len(set(result.units)) == 1 else ""
+
+
+def _weights(curves: Sequence[Curve]) -> list[tuple[str, list[float]]]:
+    """A row a term of the loss: its weight and its value before and after weighting, in the chosen epoch.
+
+    Of several folds, the mean.
+    """
+
+    def shown(key: str) -> float:
+        values = [row[key] for row in (curve.rows[curve.best_epoch - 1] for curve in curves) if key in row]
+        return sum(values) / len(values) if values else np.nan
+
+    return [(name, [shown(f"{kind}/{name}") for kind in ("weight", "train", "weighted")]) for name in terms(curves)]
 
 
 def _states(curves: Sequence[Curve]) -> list[tuple[str, list[float]]]:

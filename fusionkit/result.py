@@ -13,55 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from fusionkit.errors import RequestError
 from fusionkit.estimates import Comparison, Estimate, Verdict, difference_text, finite, interval_note, p_text
-from fusionkit.metrics import NAMES, ClassFigures, compare, confusion, estimate, headline, per_class
+from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS, primary
+from fusionkit.kinds import KINDS
+from fusionkit.metrics import ClassFigures
+from fusionkit.multilabel import LabelFigures
+from fusionkit.predictions import Predictions
+from fusionkit.regression import QuantityFigures
 
 FORMAT = 1
-TABLE_HEAD = ("modalities", "OA", "AA", "kappa", "parameters")
 EARLY_STACK = "early_stack"
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A model's answers for the test samples.
-
-    Args:
-        ids: one a sample.
-        target: class indices `[n]`.
-        probabilities: `[n, K]`, floating point.
-        groups: a value a sample, where samples belong together (a plot, a video).
-        fold: the fold in which each sample was test, where folds are pooled.
-
-    Raises:
-        ValueError: lengths differ, or a probability is no number.
-    """
-
-    ids: Sequence[str]
-    target: np.ndarray
-    probabilities: np.ndarray
-    groups: np.ndarray | None = None
-    fold: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.ids)
-        parts = {"target": self.target, "probabilities": self.probabilities, "groups": self.groups, "fold": self.fold}
-        for name, part in parts.items():
-            if part is not None and len(part) != n:
-                raise ValueError(f"{len(part)} {name} for {n} samples")
-        if self.probabilities.ndim != 2:
-            raise ValueError(f"probabilities are [n, K], not {self.probabilities.shape}")
-        if not np.isfinite(self.probabilities).all():
-            bad = ~np.isfinite(self.probabilities).all(1)
-            raise ValueError(
-                f"probabilities of {bad.sum()} samples are no numbers, first {self.ids[int(bad.argmax())]}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def prediction(self) -> np.ndarray:
-        """The most probable class `[n]`; the first of equals."""
-        return self.probabilities.argmax(1)
 
 
 @dataclass(frozen=True)
@@ -80,16 +40,16 @@ class Scores:
     Args:
         n: samples.
         metrics: the headline figures.
-        per_class: one a class.
-        confusion: counts `[K, K]`, rows are the reference.
+        details: one a class, label or quantity.
+        confusion: counts `[K, K]`, or `[K, 2, 2]` of labels, rows are the reference; None of quantities.
         interval: how the intervals were made.
         folds: figures of every fold, where folds are pooled.
     """
 
     n: int
     metrics: dict[str, Estimate]
-    per_class: tuple[ClassFigures, ...]
-    confusion: np.ndarray
+    details: tuple[Any, ...]
+    confusion: np.ndarray | None
     interval: str
     folds: tuple[Fold, ...] = ()
 
@@ -141,18 +101,25 @@ class TableRow:
     parameters: int | None
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """The headline figures that stand in the table."""
+        kind = next(kind for kind, names in HEADLINES.items() if names[0] in self.metrics)
+        return IN_TABLE[kind]
+
+    @property
     def cells(self) -> tuple[str, ...]:
-        """As printed under `TABLE_HEAD`."""
-        figures = (estimate_text(self.metrics[name]) for name in ("oa", "aa", "kappa"))
+        """As printed: what it reads, its figures, its size."""
+        figures = (estimate_text(self.metrics[name], name) for name in self.figures)
         return (self.label, *figures, "" if self.parameters is None else f"{self.parameters:,}")
 
 
 class Table(tuple[TableRow, ...]):
-    """The rows of the table of modalities; as text, aligned under `TABLE_HEAD`."""
+    """The rows of the table of modalities; as text, aligned under their head."""
 
     def __str__(self) -> str:
-        rows = [TABLE_HEAD, *(row.cells for row in self)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(TABLE_HEAD))]
+        head = ("modalities", *(LABELS[name] for name in self[0].figures), "parameters")
+        rows = [head, *(row.cells for row in self)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         return "\n".join(
             "  ".join([*map(str.ljust, row[:-1], widths), row[-1].rjust(widths[-1])]).rstrip() for row in rows
         )
@@ -164,20 +131,22 @@ class Result:
 
     Args:
         name: of the run.
-        task: `"classification"`.
+        task: the kind of task.
         split: which samples were predicted, for example `"test"`.
         n: how many.
         seed: of the run.
         fusion: the fusion component.
         modalities: in the order of the recipe.
-        classes: their names.
-        metrics: OA, AA, kappa, macro and weighted F1, each with its 95 % interval.
-        per_class: one a class.
+        classes: the names of the classes, labels or quantities.
+        metrics: the headline figures of the task (`fusionkit.headlines`), each with its 95 % interval.
+        per_class: one a class or label.
         interval: how the intervals were made.
         cost: of the fused model.
         baselines: by name: each modality alone, and `early_stack`.
         comparison: whether fusion helps; None without baselines.
         folds: figures of every fold, where folds are pooled.
+        per_quantity: of a regression.
+        units: of the quantities.
     """
 
     name: str
@@ -189,12 +158,14 @@ class Result:
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
     metrics: dict[str, Estimate]
-    per_class: tuple[ClassFigures, ...]
+    per_class: tuple[LabelFigures | ClassFigures, ...]
     interval: str
     cost: Cost = Cost()
     baselines: dict[str, Baseline] = field(default_factory=dict)
     comparison: FusionEffect | None = None
     folds: tuple[Fold, ...] = ()
+    per_quantity: tuple[QuantityFigures, ...] = ()
+    units: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As in `result.json`. A baseline's figures stand where the run's own stand under `metrics`."""
@@ -260,27 +231,26 @@ class Result:
         return "\n".join([head, str(self.table()), *([self.comparison.answer] if self.comparison else [])])
 
 
-def score(predictions: Predictions, class_names: Sequence[str], seed: int) -> Scores:
+def score(predictions: Predictions, names: Sequence[str], seed: int) -> Scores:
     """The figures of predictions, with 95 % intervals over their groups where they have some, else over samples.
 
     Raises:
-        ValueError: there are no samples, or not as many names as classes.
+        ValueError: there are no samples, or not as many names as classes, labels or quantities.
     """
-    classes = predictions.probabilities.shape[1]
-    if len(class_names) != classes:
-        raise ValueError(f"{len(class_names)} class names for {classes} classes")
-    target, prediction, groups = predictions.target, predictions.prediction, predictions.groups
-    counts = confusion(target, prediction, classes)
+    kind, width = KINDS[predictions.task], predictions.answers.shape[1]
+    if len(names) != width:
+        raise ValueError(f"{len(names)} names for {width} columns of answers")
+    target, answers, groups = predictions.target, predictions.answers, predictions.groups
     folds = []
     for name in () if predictions.fold is None else np.unique(predictions.fold).tolist():
         here = predictions.fold == name
-        found = headline(confusion(target[here], prediction[here], classes))
-        folds.append(Fold(str(name), int(here.sum()), {key: finite(float(found[key])) for key in NAMES}))
+        found = kind.figures(target[here], answers[here])
+        folds.append(Fold(str(name), int(here.sum()), {key: finite(value) for key, value in found.items()}))
     return Scores(
         n=len(predictions),
-        metrics=estimate(target, prediction, classes, groups=groups, seed=seed),
-        per_class=per_class(counts, class_names),
-        confusion=counts,
+        metrics=kind.estimate(target, answers, groups=groups, seed=seed),
+        details=kind.details(target, answers, names, groups=groups, seed=seed),
+        confusion=kind.counts(target, answers),
         interval=interval_note(len(predictions), groups),
         folds=tuple(folds),
     )
@@ -300,47 +270,59 @@ def fusion_effect(
     Raises:
         ValueError: the samples are not the same.
     """
-    classes = fused.probabilities.shape[1]
-    order = {id: position for position, id in enumerate(fused.ids)}
-    against, accuracy = {}, {}
+    kind = KINDS[fused.task]
+    deciding = primary(fused.task)
+    against, merit = {}, {}
     for name, other in baselines.items():
-        if len(order) != len(other) or set(order) != set(other.ids):
-            raise ValueError(f"{name} predicts other samples than the fusion")
-        second = np.empty(len(other), np.int64)
-        second[[order[id] for id in other.ids]] = other.prediction
-        against[name] = compare(fused.target, fused.prediction, second, classes, groups=fused.groups, seed=seed)
-        accuracy[name] = float((second == fused.target).mean())
-    best = max(alone, key=accuracy.__getitem__)
+        try:
+            second = other.of(fused.ids)
+        except ValueError:
+            raise ValueError(f"{name} predicts other samples than the fusion") from None
+        against[name] = kind.compare(fused.target, fused.answers, second, groups=fused.groups, seed=seed)
+        figure = kind.figures(fused.target, second)[deciding]
+        merit[name] = -figure if deciding in ERRORS else figure
+    best = max(alone, key=merit.__getitem__)
     return FusionEffect(best, against[best].verdict, _answer(best, against), against)
 
 
 def _answer(best: str, against: Mapping[str, Comparison]) -> str:
     found = against[best]
-    gain = found.differences["oa"].value or 0.0
+    deciding, *others = found.differences
+    gain = found.gain or 0.0
     opening = {
         "better": "Fusion helps",
         "worse": "Fusion hurts",
         "borderline": f"Weak evidence that fusion {'helps' if gain > 0 else 'hurts'}",
         "no evidence": "No evidence that fusion helps",
     }[found.verdict]
-    independent = " if samples were independent" if found.groups is not None else ""
+    independent = " if samples were independent" if found.groups is not None and not found.by_group else ""
+    second = "macro_f1" if "macro_f1" in others else others[0]
+    text = difference_text(second, found.differences[second])
     sentences = [
-        f"{opening}: {difference_text('oa', found.differences['oa'])} against {best} alone, the best single modality; "
-        f"exact McNemar {p_text(found.p_value)}{independent}.",
-        f"M{difference_text('macro_f1', found.differences['macro_f1'])[1:]}.",
+        f"{opening}: {difference_text(deciding, found.differences[deciding])} against {best} alone, the best single "
+        f"modality; {found.test} {p_text(found.p_value)}{independent}.",
+        f"{text[0].upper()}{text[1:]}.",
     ]
     if stack := against.get(EARLY_STACK):
         words = {"borderline": "weak evidence", "no evidence": "no evidence of a difference"}
         verdict = words.get(stack.verdict, stack.verdict)
-        sentences.append(f"Against the early stack: {difference_text('oa', stack.differences['oa'])}, {verdict}.")
+        told = difference_text(deciding, stack.differences[deciding])
+        sentences.append(f"Against the early stack: {told}, {verdict}.")
     return " ".join(sentences)
 
 
-def estimate_text(found: Estimate, digits: int = 3) -> str:
-    """For example `0.786 [0.757, 0.815]`."""
+def estimate_text(found: Estimate, figure: str = "oa") -> str:
+    """For example `0.786 [0.757, 0.815]`; of an error, which has a unit, `23.7 [22.1, 25.4]`."""
     if found.value is None:
         return "undefined"
-    text = f"{found.value:.{digits}f}"
+    text = figure_text(found.value, figure)
     if found.low is None or found.high is None:
         return text
-    return f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"{text} [{figure_text(found.low, figure)}, {figure_text(found.high, figure)}]"
+
+
+def figure_text(value: float | None, figure: str = "oa") -> str:
+    """A share with three decimals, an error with four digits; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if figure in ERRORS else f"{value:.3f}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,9 @@ import pandas as pd
 import yaml
 
 from fusionkit.errors import DataError, RequestError
-from fusionkit.result import Predictions, Result
+from fusionkit.files import atomic
+from fusionkit.predictions import Predictions, read_predictions, write_predictions
+from fusionkit.result import Result
 from fusionkit.yamlfile import load_yaml
 
 if TYPE_CHECKING:
@@ -34,23 +35,8 @@ if TYPE_CHECKING:
 
 MOST_CSV_ROWS = 100_000
 """Predictions with more rows are written as Parquet."""
-_PROBABILITY = "p_"
 _LONGEST_NAME = 120
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under `path`, whole, when the block ends; if the block fails nothing is left or changed."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+LABEL_COUNTS = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 
 
 class RunFolder:
@@ -176,7 +162,12 @@ class RunFolder:
         write_predictions(path, predictions, class_names)
 
     def write_confusion(self, counts: np.ndarray, class_names: Sequence[str]) -> None:
-        """Write `confusion.csv`: counts `[K, K]`, a row a reference class, a column a predicted one."""
+        """Write `confusion.csv`: counts `[K, K]`, a row a reference class, a column a predicted one; or of labels,
+        `[K, 2, 2]`, a row a label."""
+        if counts.ndim == 3:
+            rows = ([name, *held.ravel().tolist()] for name, held in zip(class_names, counts, strict=True))
+            self.write_csv("confusion.csv", ["label", *LABEL_COUNTS], rows)
+            return
         rows = ([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
         self.write_csv("confusion.csv", ["reference", *class_names], rows)
 
@@ -248,15 +239,17 @@ class Run:
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """Counts `[K, K]`, rows are the reference."""
+        """Counts `[K, K]`, or of labels `[K, 2, 2]`; rows are the reference."""
         path = self.path / "confusion.csv"
         try:
-            counts = pd.read_csv(path, index_col=0, encoding="utf-8", keep_default_na=False).to_numpy()
+            table = pd.read_csv(path, index_col=0, encoding="utf-8", keep_default_na=False)
         except (OSError, ValueError) as error:
             raise DataError(f"cannot be read: {error}", path) from None
-        if counts.dtype.kind not in "iu" or counts.shape[0] != counts.shape[1]:
+        counts = table.to_numpy()
+        of_labels = table.index.name == "label" and tuple(table.columns) == LABEL_COUNTS
+        if counts.dtype.kind not in "iu" or not (of_labels or counts.shape[0] == counts.shape[1]):
             raise DataError("not a square table of counts", path)
-        return counts
+        return counts.reshape(-1, 2, 2) if of_labels else counts
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -274,72 +267,6 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in."""
         return _read_yaml(self.path / "resolved.yaml")
-
-
-def write_predictions(path: Path, predictions: Predictions, class_names: Sequence[str]) -> None:
-    """Write predictions as CSV or Parquet, by the suffix of `path`, atomically.
-
-    Columns: id, target, prediction (class names), fold and group where there are some, and `p_<class>` for each class.
-
-    Raises:
-        ValueError: the class names are not unique, or not one a class.
-    """
-    names = [str(name) for name in class_names]
-    if len(set(names)) != len(names) or len(names) != predictions.probabilities.shape[1]:
-        raise ValueError(f"{predictions.probabilities.shape[1]} classes need as many different names")
-    labels = np.array(names, dtype=object)
-    columns: dict[str, Any] = {
-        "id": [str(id) for id in predictions.ids],
-        "target": labels[predictions.target],
-        "prediction": labels[predictions.prediction],
-    }
-    if predictions.fold is not None:
-        columns["fold"] = [str(fold) for fold in predictions.fold]
-    if predictions.groups is not None:
-        columns["group"] = [str(group) for group in predictions.groups]
-    columns |= {_PROBABILITY + name: predictions.probabilities[:, k] for k, name in enumerate(names)}
-    table = pd.DataFrame(columns)
-    with atomic(path) as file:
-        if path.suffix == ".parquet":
-            table.to_parquet(file, index=False)
-        else:
-            table.to_csv(file, index=False, encoding="utf-8", lineterminator="\n")
-
-
-def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
-    """Read what `write_predictions` wrote: the predictions and the class names.
-
-    Raises:
-        DataError: the file is missing or broken.
-    """
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DataError(f"predictions cannot be read: {error}", path) from None
-    names = tuple(column.removeprefix(_PROBABILITY) for column in table.columns if column.startswith(_PROBABILITY))
-    for column in ("id", "target", "prediction"):
-        if column not in table.columns:
-            raise DataError(f"there is no column {column!r}, so these are no predictions", path)
-    number = {name: k for k, name in enumerate(names)}
-    try:
-        probabilities = table[[_PROBABILITY + name for name in names]].to_numpy(dtype=np.float64)
-        predictions = Predictions(
-            ids=table["id"].tolist(),
-            target=np.array([number[name] for name in table["target"]], dtype=np.int64),
-            probabilities=probabilities,
-            groups=table["group"].to_numpy(dtype=str) if "group" in table.columns else None,
-            fold=table["fold"].to_numpy(dtype=str) if "fold" in table.columns else None,
-        )
-        if len(predictions) and [names[k] for k in predictions.prediction.tolist()] != table["prediction"].tolist():
-            raise ValueError("a prediction is not the most probable class")
-    except KeyError as error:
-        raise DataError(f"{error} is none of the classes of the columns {_PROBABILITY}*", path) from None
-    except (ValueError, TypeError) as error:
-        raise DataError(f"predictions are broken: {error}", path) from None
-    return predictions, names
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,7 +5,7 @@ Draft 7, which is what editors know.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from pydantic import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
@@ -15,6 +15,7 @@ from fusionkit.errors import RequestError
 from fusionkit.options import options_model
 from fusionkit.registry import Registry, load_registry
 from fusionkit.sections import RecipeKeys
+from fusionkit.weighting import Learned, Schedule
 
 Schema: TypeAlias = dict[str, Any]
 Options: TypeAlias = dict[str, dict[str, Schema | str]]
@@ -140,7 +141,15 @@ class _Recipes:
 
     def loss(self) -> Schema:
         """The forms of `loss`: one component with a weight, a list of them, a mapping from names to weights."""
-        weight = {"type": "number", "minimum": 0, "default": 1, "description": "Of this term in the objective."}
+        weight = {
+            "description": "Of this term in the objective: a number, a schedule over epochs, or learned.",
+            "default": 1,
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"enum": list(get_args(Learned))},
+                Schedule.model_json_schema(schema_generator=_Draft7),
+            ],
+        }
         one, alone = self.mapping("loss", "name", {"weight": weight}), self.name("loss", alone=True)
         terms = {}
         for name, options in self.options["loss"].items():

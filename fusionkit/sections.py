@@ -136,6 +136,9 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Figure: TypeAlias = Literal[
+    "loss", "oa", "aa", "kappa", "macro_f1", "weighted_f1", "map", "micro_f1", "subset_accuracy", "rmse", "mae", "r2"
+]
 Precision: TypeAlias = Literal["32", "bf16", "16", "64"]
 
 
@@ -192,8 +195,9 @@ class Train(Section):
     """Epochs, counted from 1, at whose start the fusion gets new initial weights; encoders and heads keep theirs."""
     early_stopping: PositiveInt | None = None
     """Epochs without a better validation figure after which training ends."""
-    select: Literal["loss", "oa", "aa", "kappa", "macro_f1", "weighted_f1"] = "oa"
-    """The validation figure by which the best epoch is chosen."""
+    select: Figure | None = None
+    """The validation figure by which the best epoch is chosen: the loss, or one of the task's. Default: oa of
+    classification, map of multilabel, rmse of regression."""
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
     strategy: str = "auto"
@@ -217,20 +221,28 @@ class RecipeKeys(Section):
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "multilabel", "regression"] = "classification"
+    """One class a sample, any number of labels, or quantities."""
     seed: NonNegativeInt = 0
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
     """Which modalities of the dataset are used, each with its encoder."""
     fusion: Any
     """The fusion component: its name, or a mapping with `name` and its options."""
-    loss: Any = "cross_entropy"
-    """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options."""
+    loss: Any = None
+    """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options. A weight is a
+    number, a schedule over epochs, or `uncertainty` or `dwa`, which are learned. Default: cross_entropy for
+    classification, binary_cross_entropy for multilabel, mse for regression."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
     train: Train = Field(default_factory=lambda: Train())
     baselines: bool = False
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
+
+
+def default_loss(task: object) -> str:
+    """The loss of a recipe that names none."""
+    return {"multilabel": "binary_cross_entropy", "regression": "mse"}.get(str(task), "cross_entropy")
 
 
 _SECTIONS: dict[str, type[Section]] = {

@@ -60,7 +60,7 @@ def divide(index: Index, split: Split | None, *, folds: bool = False) -> list[Pa
             together, on two sides.
     """
     split = split or Split()
-    labelled = np.flatnonzero(index.targets >= 0)
+    labelled = np.flatnonzero(index.labelled)
     if len(labelled) == 0:
         raise DataError("the dataset has no labelled samples" if len(index) else "the dataset has no samples")
     if split.column is None and split.train is not None:
@@ -78,8 +78,8 @@ def divide(index: Index, split: Split | None, *, folds: bool = False) -> list[Pa
 
 
 def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
-    labelled = np.flatnonzero(index.targets >= 0)
-    groups = _groups(index, split)
+    labelled = np.flatnonzero(index.labelled)
+    groups, strata = _groups(index, split), _strata(index)
     if split.column is not None:
         train, val, test = _by_column(index, split, fold)
     elif split.test is None:
@@ -88,7 +88,7 @@ def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
         share = _fraction(split.test)
         if share is None:
             raise DataError("without `column`, test is a fraction such as 0.2", option=("split", "test"))
-        test = _draw(share, labelled, index.targets, groups, split.seed, "test")
+        test = _draw(share, labelled, strata, groups, split.seed, "test")
         train, val = np.setdiff1d(labelled, test), labelled[:0]
     train, val, test = (np.intersect1d(part, labelled) for part in (train, val, test))
     partition = Partition(train, val, test, None if fold is None else str(fold))
@@ -100,7 +100,7 @@ def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
         share = _fraction(split.val)
         if share is None:
             raise DataError("without `column`, val is a fraction such as 0.15", option=("split", "val"))
-        partition.val = _draw(share, partition.train, index.targets, groups, split.seed, "val")
+        partition.val = _draw(share, partition.train, strata, groups, split.seed, "val")
         partition.train = np.setdiff1d(partition.train, partition.val)
     if split.blocks:
         _clear(index, partition, "train", partition.val)
@@ -243,6 +243,22 @@ def _groups(index: Index, split: Split) -> np.ndarray | None:
         links = coo_array((np.ones(len(combined)), (combined, size + other)), shape=[size + other.max() + 1] * 2)
         combined = connected_components(links, directed=False)[1][combined]
     return combined
+
+
+def _strata(index: Index) -> np.ndarray:
+    """A class for each sample, by which parts are drawn alike: of several labels its rarest, of quantities the first
+    one's tenth; -1 where a sample has no label."""
+    if index.task == "classification":
+        return index.targets
+    strata = np.full(len(index), -1, dtype=np.int64)
+    known = index.targets[index.labelled]
+    if index.task == "multilabel":
+        rarity = np.where(known > 0, known.sum(0), np.inf)
+        strata[index.labelled] = np.where(known.any(1), rarity.argmin(1), known.shape[1])
+    else:
+        edges = np.quantile(known[:, 0], np.linspace(0, 1, 11)[1:-1])
+        strata[index.labelled] = np.searchsorted(edges, known[:, 0])
+    return strata
 
 
 def _draw(

@@ -55,7 +55,7 @@ class Step:
             try:
                 means = self._gradients(batch)
             except torch.OutOfMemoryError:
-                if job.parts >= len(batch) // 2 or self.fabric.world_size > 1:
+                if job.parts >= len(batch) // 2 or self.fabric.world_size > 1 or self._is_whole():
                     raise
             if means is None:  # and no longer in `except`, whose traceback holds on to the tensors
                 job.parts *= 2
@@ -68,6 +68,8 @@ class Step:
         if job.settings.grad_clip is not None:
             self._clip(job.settings.grad_clip, means, batch)
         self.optimizer.step()
+        for loss in self.wrapped.module.losses.values():
+            loss.after_step()
         return means
 
     def _gradients(self, batch: Batch) -> Means:
@@ -78,10 +80,11 @@ class Step:
             self.balance.clear()
         parts = cut(batch, job.parts)
         counts = [wrapped.module.counts(part) for part in parts]
-        here = torch.tensor([sum(count[name] for count in counts) for name in job.losses], device=fabric.device)
-        everywhere = cast(torch.Tensor, fabric.all_reduce(here, reduce_op="sum")).tolist()
+        sizes = [sum(count[name] for count in counts) for name in job.losses]
+        here = torch.tensor([*sizes, float(len(batch))], device=fabric.device)
+        *everywhere, size = cast(torch.Tensor, fabric.all_reduce(here, reduce_op="sum")).tolist()
         whole = dict(zip(job.losses, everywhere, strict=True))
-        means = Means()
+        weighting, means = wrapped.module.weighting, Means()
         for number, (part, count) in enumerate(zip(parts, counts, strict=True)):
             seed_torch(job.seed, "step", job.step, number, fabric.global_rank)
             with fabric.no_backward_sync(wrapped, enabled=number < len(parts) - 1):
@@ -92,9 +95,13 @@ class Step:
                     raise FusionkitError(_not_finite(job, "the loss", told, part))
                 shares = {name: term * (count[name] / (whole[name] or 1.0)) for name, term in terms.items()}
                 # Processes average their gradients, which are to be added.
-                fabric.backward(job.weighted(shares) * fabric.world_size)
-            means.add(terms, count)
+                fabric.backward(weighting.objective(shares, len(part) / size) * fabric.world_size)
+            means.add(terms, count, weighting.now())
         return means
+
+    def _is_whole(self) -> bool:
+        """Whether a term compares the samples of a batch, which then cannot be cut."""
+        return any(loss.compares_samples for loss in self.wrapped.module.losses.values())
 
     def _clip(self, norm: float, means: Means, batch: Batch) -> None:
         # With 16-bit floats an overflow is the scaler's to handle; elsewhere it is an error.

@@ -212,7 +212,7 @@ def survey(
     fingerprint = hashlib.blake2b(digest_size=16)
     for position in used[good[used]].tolist():
         fingerprint.update(str(index.ids[position]).encode() + total.digests[position])
-        fingerprint.update(str(int(index.targets[position])).encode())
+        fingerprint.update(str(index.targets[position].tolist()).encode())
     return Survey(
         good=good,
         bad=listed + bad,

@@ -20,16 +20,19 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from fusionkit.balance import GradientBalance
-from fusionkit.contract import Fusion, Loss
+from fusionkit.contract import Fusion, Loss, Mixing
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
 from fusionkit.flow import Batch
+from fusionkit.headlines import ERRORS, primary
+from fusionkit.kinds import KINDS
 from fusionkit.loading import Batches, Samples, plainly
-from fusionkit.metrics import confusion, headline
 from fusionkit.model import FusionModel
 from fusionkit.optimization import hold_frozen, make_optimizer, rate, renew
 from fusionkit.progress import Progress
+from fusionkit.randomness import generator
 from fusionkit.sections import Train
 from fusionkit.step import Step
+from fusionkit.weighting import Weight, Weighting, sum_of
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
@@ -41,7 +44,7 @@ class Fit:
     Args:
         name: for logs and the folder of its checkpoints: `fusion`, `image`, ...
         model: the model.
-        losses: the terms of the objective, each with its weight.
+        losses: the terms of the objective, fitted to the model, each with its weight.
         samples: where batches are read.
         train, val: positions of the samples.
         ids: names of all samples of the index.
@@ -49,6 +52,8 @@ class Fit:
         batch_size, workers, seed: as in the recipe.
         folder: for `best.ckpt` and `last.ckpt`.
         fresh_fusion: `Blueprint.fresh_fusion` of the model; needed where `settings` ask for resets.
+        mixings: applied to training batches in this order.
+        teachers: see `Objective`.
         history: a row of figures an epoch.
         best_epoch: the epoch chosen by validation, from 1.
         seconds: spent in training, validation left out.
@@ -57,7 +62,7 @@ class Fit:
 
     name: str
     model: FusionModel
-    losses: dict[str, tuple[Loss, float]]
+    losses: dict[str, tuple[Loss, Weight]]
     samples: Samples
     train: np.ndarray
     val: np.ndarray
@@ -68,6 +73,8 @@ class Fit:
     seed: int
     folder: Path
     fresh_fusion: Callable[[int], tuple[Fusion, nn.ModuleDict]] | None = None
+    mixings: Sequence[Mixing] = ()
+    teachers: Mapping[str, FusionModel] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
@@ -83,9 +90,11 @@ class Fit:
         names = ("history", "epoch", "step", "parts", "best_epoch", "stale", "seconds", "seen")
         return {name: getattr(self, name) for name in names}
 
-    def weighted(self, terms: Mapping[str, Any]) -> Any:
-        """The objective: the terms' weighted sum."""
-        return sum(self.losses[name][1] * term for name, term in terms.items())
+    def mix(self, batch: Batch, rank: int) -> Batch:
+        """The training batch after all mixings; each process mixes its own share."""
+        for number, mixing in enumerate(self.mixings):
+            batch = mixing(batch, generator(self.seed, "mix", number, self.step, rank))
+        return batch
 
 
 class Callback:
@@ -111,7 +120,9 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     Raises:
         FusionkitError: a loss term became NaN or infinite; the last good checkpoint stays.
     """
-    objective = Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()})
+    weighting = Weighting({name: weight for name, (_, weight) in job.losses.items()}, job.settings.epochs)
+    teachers = {name: teacher.to(fabric.device) for name, teacher in job.teachers.items()}
+    objective = Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()}, weighting, teachers)
     optimizer: Any = make_optimizer(objective, job.settings)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     wrapped, optimizer = fabric.setup(objective, optimizer)
@@ -139,6 +150,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             progress.line(f"{job.name}: the fusion begins anew with epoch {job.epoch + 1}")
         if balance is not None:
             balance.begin(job.epoch + 1)
+        weighting.begin(job.epoch + 1, job.history)
         wrapped.train()
         hold_frozen(job.model, job.settings.lr_scale)
         steps_done, started = [], time.perf_counter()
@@ -147,22 +159,25 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             factor = rate(job.step, steps, warmup, job.settings.schedule)
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            steps_done.append(step(batch))
+            steps_done.append(step(job.mix(batch, fabric.global_rank)))
             job.step += 1
             _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
         job.seen += len(job.train)
-        means = Means.over(gathered(fabric, Means.over(steps_done))).terms()
+        means = Means.over(gathered(fabric, Means.over(steps_done)))
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
-        row |= {f"train/{name}": value for name, value in means.items()} | {"train/loss": job.weighted(means)}
+        row |= {f"train/{name}": value for name, value in means.terms().items()}
+        row |= {f"weighted/{name}": value for name, value in means.weighted_terms().items()}
+        row |= {f"weight/{name}": value for name, value in weighting.now().items()}
+        row |= {"train/loss": sum(means.weighted_terms().values())}
         row |= _validate(job, fabric, wrapped, held_out)
         row |= {f"fusion/{name}": float(value) for name, value in job.model.fusion.figures().items()}
         if balance is not None:
             row |= balance.figures()
         job.history.append(row)
         job.epoch += 1
-        if _is_better(job.history, job.best_epoch, job.settings.select):
+        if _is_better(job.history, job.best_epoch, job.settings.select or primary(job.model.task.kind)):
             job.best_epoch, job.stale = job.epoch, 0
             _save(fabric, best, {"model": job.model.state_dict()})
         else:
@@ -193,10 +208,12 @@ def _reset_fusion(job: Fit, optimizer: Any) -> None:
 
 
 def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    """The figures of the validation samples; their loss has the same weights in all epochs, see `Weighting`."""
     found = evaluate(wrapped, batches, fabric, job.samples.targets)
-    counts = confusion(found.target, found.probabilities.argmax(1), found.probabilities.shape[1])
-    row = {f"val/{name}": value for name, value in found.terms.items()} | {"val/loss": job.weighted(found.terms)}
-    return row | {f"val/{name}": float(value) for name, value in headline(counts).items()}
+    loss = sum_of(wrapped.module.weighting.reference(), found.terms)
+    row = {f"val/{name}": value for name, value in found.terms.items()} | {"val/loss": loss}
+    figures = KINDS[job.model.task.kind].figures(found.target, found.answers)
+    return row | {f"val/{name}": value for name, value in figures.items()}
 
 
 def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) -> bool:
@@ -207,10 +224,9 @@ def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) ->
     def merit(row: dict[str, float]) -> tuple[float, float]:
         loss = -math.inf if math.isnan(row["val/loss"]) else -row["val/loss"]
         figure = loss if select == "loss" else row[f"val/{select}"]
-        return (
-            math.inf if math.isnan(figure) else figure,
-            loss,
-        )  # kappa has no value where all is of one class, and right
+        if math.isnan(figure):  # kappa has no value where all is of one class, and right
+            return math.inf, loss
+        return -figure if select in ERRORS else figure, loss
 
     return merit(history[-1]) > merit(history[best_epoch - 1])
 

@@ -39,6 +39,10 @@ class ArrayDataset(Dataset):
     Args:
         inputs: per modality, its array.
         labels: class of each sample: whole numbers in any base, words, or one-hot rows.
+        several_labels: the rows of `labels` hold any number of ones: for the task multilabel.
+        quantities: in place of `labels`, by name, a number of each sample: for the task regression. A sample that
+            lacks one, NaN, is in no part.
+        units: of the quantities, by their names.
         root: folder that paths are relative to.
         classes: raw label values in the order of the class indices; default: all that occur, sorted.
         ignore_labels: raw label values that mean "no label".
@@ -53,7 +57,10 @@ class ArrayDataset(Dataset):
         self,
         *,
         inputs: Annotated[dict[str, Arrays], Field(min_length=1)],
-        labels: Facts,
+        labels: Facts | None = None,
+        several_labels: bool = False,
+        quantities: Annotated[dict[str, Facts], Field(min_length=1)] | None = None,
+        units: dict[str, str] | None = None,
         root: DataPath = Path("."),
         classes: list[int | str] | None = None,
         ignore_labels: Sequence[int | str] = (),
@@ -62,7 +69,17 @@ class ArrayDataset(Dataset):
         ids: Facts | None = None,
         counts: Sequence[str] = (),
     ):
-        self.sources, self.labels, self.root = inputs, labels, root
+        if (labels is None) == (quantities is None):
+            raise DataError("give either `labels` or `quantities`")
+        if several_labels and classes is not None:
+            raise DataError(
+                "`classes` is for one class a sample; several labels have `label_names`", option=("classes",)
+            )
+        self.sources, self.root = inputs, root
+        self.targets: dict[tuple[str, ...], Any] = {("labels",): labels} if labels is not None else {}
+        self.targets |= {("quantities", name): source for name, source in (quantities or {}).items()}
+        self.units = labelling.units_of(list(quantities or ()), units)
+        self.task = "regression" if quantities else "multilabel" if several_labels else "classification"
         self.classes, self.ignore_labels, self.label_names = classes, ignore_labels, label_names
         self.columns, self.ids, self.counts = columns or {}, ids, counts
         self._modalities: dict[str, _Modality] | None = None
@@ -86,22 +103,26 @@ class ArrayDataset(Dataset):
         return specs
 
     def class_names(self) -> tuple[str, ...] | None:
+        if self.task == "regression":
+            return tuple(name for _, name in self.targets)
         if self.label_names is not None:
             return tuple(labelling.read_names(self.root, self.label_names))
         return None if self.classes is None else tuple(map(str, self.classes))
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> Index:
         self.inputs()
-        raw, sizes = self._facts(self.labels, ("labels",))
-        names = None if self.label_names is None else labelling.read_names(self.root, self.label_names)
-        with blamed_on("labels"):
-            targets, class_names = labelling.encode(raw, classes=self.classes, ignore=self.ignore_labels, names=names)
-        columns = {name: self._facts_like(sizes, source, ("columns", name)) for name, source in self.columns.items()}
+        (option, first), *others = self.targets.items()
+        raw, sizes = self._facts(first, option)
+        columns = {option[-1]: raw}
+        columns |= {option[-1]: self._facts_like(sizes, source, option) for option, source in others}
+        with blamed_on(option[0]):
+            targets, class_names = self._encoded(columns)
+        facts = {name: self._facts_like(sizes, source, ("columns", name)) for name, source in self.columns.items()}
         self._modalities = self._open()
         for name, modality in self._modalities.items():
             self._compare(sizes, modality.sizes, self.sources[name], ("inputs", name))
         split = np.repeat(list(sizes), list(sizes.values())) if "" not in sizes else None
-        return Index(self._ids(sizes), targets, class_names, columns=columns, split=split)
+        return Index(self._ids(sizes), targets, class_names, columns=facts, split=split, units=self.units)
 
     def read(self, i: int) -> Sample:
         if self._modalities is None:  # in a worker that was not forked
@@ -110,6 +131,16 @@ class ArrayDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_modalities": None}  # a worker opens the files itself
+
+    def _encoded(self, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The targets, and the names of classes, labels or quantities."""
+        if self.task == "regression":
+            return labelling.encode_quantities(columns)
+        names = None if self.label_names is None else labelling.read_names(self.root, self.label_names)
+        (raw,) = columns.values()
+        if self.task == "multilabel":
+            return labelling.encode_several(raw, names)
+        return labelling.encode(raw, classes=self.classes, ignore=self.ignore_labels, names=names)
 
     def _ids(self, sizes: dict[str, int]) -> list[str]:
         if self.ids is None:
@@ -138,12 +169,17 @@ class ArrayDataset(Dataset):
         """Refuse an array that is not divided, or not as long, as the labels are."""
         if found.keys() != sizes.keys():
             mine, theirs = (" and ".join(parts) if "" not in parts else "nothing" for parts in (found, sizes))
-            raise DataError(f"is divided into {mine}, the labels into {theirs}", option=option)
+            raise DataError(f"is divided into {mine}, the {self._called} into {theirs}", option=option)
         for part, size in sizes.items():
             if found[part] != size:
-                one, other = (as_list(by_part(source)[part])[0] for source in (source, self.labels))
-                message = f"{one} has {found[part]} samples, but the labels {other} have {size}"
+                first = next(iter(self.targets.values()))
+                one, other = (as_list(by_part(source)[part])[0] for source in (source, first))
+                message = f"{one} has {found[part]} samples, but the {self._called} {other} have {size}"
                 raise DataError(message, option=(*option, *([part] if part else [])))
+
+    @property
+    def _called(self) -> str:
+        return "quantities" if self.task == "regression" else "labels"
 
     def _shape(self, references: list[ArrayRef]) -> tuple[int, ...]:
         shapes = [header(self.root, reference).shape for reference in references]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fusionkit.errors import DataError
+from fusionkit.errors import DataError, suggestion
 from fusionkit_datasets.readers import format_of, load_facts
 from fusionkit_datasets.readers.common import blamed_on, listed
 from fusionkit_datasets.references import FileRef
@@ -56,6 +56,60 @@ def encode(
     return targets, tuple(map(str, order if names is None else names))
 
 
+def encode_several(raw: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Several labels a sample: 1 where it has the label, 0 where not, -1 in the whole row where nothing is known.
+
+    Args:
+        raw: `[n, K]` of 0 and 1; rows of NaN are of samples without any knowledge.
+        names: of the labels; default: their numbers.
+
+    Raises:
+        DataError: other values, rows known in part, or as many names as there are not labels.
+    """
+    if raw.ndim != 2 or raw.dtype.kind not in "biuf":
+        raise DataError("several labels are numbers in rows, 0 or 1 for each label")
+    rows = raw.astype(np.float64)
+    missing = np.all(np.isnan(rows), axis=1)
+    if missing.all():
+        raise DataError("no sample has labels")
+    broken = np.flatnonzero(~missing & np.any((rows != 0) & (rows != 1), axis=1))
+    if len(broken):
+        raise DataError(f"row {broken[0]} of the labels holds something other than 0 and 1")
+    if names is not None and len(names) != raw.shape[1]:
+        raise DataError(f"{len(names)} names for {raw.shape[1]} labels", option=("label_names",))
+    targets = np.where(missing[:, None], UNLABELLED, np.nan_to_num(rows)).astype(np.int64)
+    return targets, tuple(map(str, names or range(raw.shape[1])))
+
+
+def encode_quantities(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Quantities `[n, K]` and their names; NaN where unknown.
+
+    Raises:
+        DataError: a column holds no numbers, an infinite one, or nothing that is known.
+    """
+    for name, column in columns.items():
+        if column.dtype.kind not in "biuf":
+            raise DataError(f"{name} holds {column[0]!r}, which is no number" if len(column) else f"{name} is empty")
+        if np.isinf(column).any():
+            raise DataError(f"{name} is infinite in sample {int(np.flatnonzero(np.isinf(column))[0])}")
+    targets = np.stack([column.astype(np.float64) for column in columns.values()], 1)
+    if np.isnan(targets).any(1).all():
+        raise DataError(f"no sample has {' and '.join(columns)}")
+    return targets, tuple(columns)
+
+
+def units_of(names: Sequence[str], units: Mapping[str, str] | None) -> tuple[str, ...]:
+    """The unit of each quantity, empty where none is given.
+
+    Raises:
+        DataError: there is no such quantity.
+    """
+    for name in units or {}:
+        if name not in names:
+            raise DataError(f"there is no quantity {name!r}{suggestion(name, names)}", option=("units",))
+    return tuple((units or {}).get(name, "") for name in names)
+
+
 def _distinct(raw: np.ndarray) -> tuple[list[int] | list[str], np.ndarray, np.ndarray]:
     """The values that occur, in order; the number of each sample's value; which samples have none."""
     if raw.ndim == 2:
@@ -82,7 +136,8 @@ def _one_hot(raw: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         shape = " x ".join(map(str, raw.shape))
-        raise DataError(f"the labels are {shape}, so one-hot, but row {row} has not exactly one 1")
+        hint = "; for several labels a sample set several_labels: true"
+        raise DataError(f"the labels are {shape}, so one-hot, but row {row} has not exactly one 1{hint}")
     return list(range(raw.shape[1])), rows.argmax(1), np.zeros(len(raw), bool)
 
 

@@ -31,7 +31,11 @@ class Table(Dataset):
     Args:
         file: the table: CSV, TSV or other delimited text with the names of the columns in line 1, or Parquet.
         inputs: per modality, its column and what that holds: `type` image, raster, array or values.
-        label: the column of the classes: whole numbers in any base, or words; an empty cell is no label.
+        label: the column of the classes: whole numbers in any base, or words; an empty cell is no label. A list of
+            columns that hold 0 and 1 is several labels a sample, named by their columns: for the task multilabel.
+        quantities: in place of `label`, columns of numbers: for the task regression. A sample that lacks one is in no
+            part.
+        units: of the quantities, by their columns.
         root: folder that `file` and the paths in the table are relative to.
         delimiter: of a text file; default: a comma in .csv, a tab in .tsv, white space elsewhere.
         id: the column of the samples' names; default: the number of the row, from 0. A name that is there again
@@ -47,7 +51,9 @@ class Table(Dataset):
         *,
         file: DataPath,
         inputs: Annotated[dict[str, TableInput], Field(min_length=1)],
-        label: str,
+        label: str | Annotated[list[str], Field(min_length=1)] | None = None,
+        quantities: Annotated[list[str], Field(min_length=1)] | None = None,
+        units: dict[str, str] | None = None,
         root: DataPath = Path("."),
         delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None,
         id: str | None = None,
@@ -56,7 +62,12 @@ class Table(Dataset):
         label_names: FileRef | None = None,
         counts: Sequence[str] = (),
     ):
-        self.file, self.options, self.label, self.root = file, inputs, label, root
+        if (label is None) == (quantities is None):
+            raise DataError("give either `label` or `quantities`")
+        self.file, self.options, self.root = file, inputs, root
+        self.target = [label] if isinstance(label, str) else list(quantities or label or ())
+        self.units = labelling.units_of(quantities or (), units)
+        self.task = "regression" if quantities else "classification" if isinstance(label, str) else "multilabel"
         self.delimiter, self.id = delimiter, id
         self.classes, self.ignore_labels, self.label_names = classes, ignore_labels, label_names
         self.counts = counts
@@ -71,26 +82,40 @@ class Table(Dataset):
         }
 
     def class_names(self) -> tuple[str, ...] | None:
+        if self.task != "classification":
+            return tuple(self.target)
         if self.label_names is not None:
             return tuple(labelling.read_names(self.root, self.label_names))
         return None if self.classes is None else tuple(map(str, self.classes))
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> Index:
         manifest = self._open()
-        with blamed_on("label"):
-            raw = manifest.fact(self.label)
-            if raw is None:
-                raise DataError(f"column {self.label!r} holds lists", manifest.path)
-        names = None if self.label_names is None else labelling.read_names(self.root, self.label_names)
-        with blamed_on("label"):
-            targets, class_names = labelling.encode(raw, classes=self.classes, ignore=self.ignore_labels, names=names)
+        with blamed_on("quantities" if self.task == "regression" else "label"):
+            targets, class_names = self._targets(manifest)
         with blamed_on("id"):
             ids = labelling.unique(range(len(manifest)) if self.id is None else manifest.words(self.id))
         columns = self._facts(manifest)
         self._manifest = None  # workers read from the cells alone
         split = columns.get("split")
         official = split is not None and set(split.tolist()) <= PARTS
-        return Index(ids, targets, class_names, columns=columns, split=split if official else None)
+        parts = split if official else None
+        return Index(ids, targets, class_names, columns=columns, split=parts, units=self.units)
+
+    def _targets(self, manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The targets, and the names of classes, labels or quantities."""
+        if self.task == "classification":
+            raw = manifest.fact(self.target[0])
+            if raw is None:
+                raise DataError(f"column {self.target[0]!r} holds lists", manifest.path)
+            names = None if self.label_names is None else labelling.read_names(self.root, self.label_names)
+            return labelling.encode(raw, classes=self.classes, ignore=self.ignore_labels, names=names)
+        values, bad = manifest.numbers(self.target)
+        if bad:
+            row, reason = next(iter(bad.items()))
+            raise DataError(f"row {row}: {reason}", manifest.path)
+        if self.task == "multilabel":
+            return labelling.encode_several(values, self.target)
+        return labelling.encode_quantities(dict(zip(self.target, values.T, strict=True)))
 
     def read(self, i: int) -> Sample:
         return {name: cells.read(i) for name, cells in self._cells.items()}

@@ -13,8 +13,8 @@ from fusionkit.assembly import (
     blamed_on,
     blueprint,
     class_names,
-    classification_task,
     declared_inputs,
+    make_task,
     prove_training,
     recipe_inputs,
 )
@@ -106,9 +106,9 @@ def test_class_names_are_counted_against_the_data(written: Recipe) -> None:
 
 def test_the_task_counts_the_classes_of_train() -> None:
     index = index_of([0, 1, 1, 2, 2, 2, -1])
-    task = classification_task("abc", index, np.array([1, 2, 3]))
+    task = make_task(loaded(), "abc", index, np.array([1, 2, 3]))
     assert (task.class_names, task.class_counts) == (("a", "b", "c"), (0, 2, 1))
-    assert classification_task("abc").class_counts == (1, 1, 1)
+    assert make_task(loaded(), "abc").class_counts == (1, 1, 1)
 
 
 def test_the_blueprint_says_what_the_recipe_says() -> None:
@@ -123,7 +123,7 @@ def test_the_blueprint_says_what_the_recipe_says() -> None:
         seed=4,
     )
     inputs = recipe_inputs(chosen, Toy()) | {"vector": InputSpec((5,), counts=True)}
-    plan = blueprint(chosen, inputs, classification_task("abc"))
+    plan = blueprint(chosen, inputs, make_task(loaded(), "abc"))
     assert plan.normalized == {"steps"}
     assert plan.branches
     assert plan.seed == 4
@@ -131,31 +131,29 @@ def test_the_blueprint_says_what_the_recipe_says() -> None:
     assert specs["image"].dim == 9
     assert model.head.in_features == 11
     assert model.branches.keys() == {"image", "vector", "steps"}
-    baseline = blueprint(chosen, inputs, classification_task("abc"), modalities=["vector"], fusion=Alone)
+    baseline = blueprint(chosen, inputs, make_task(loaded(), "abc"), modalities=["vector"], fusion=Alone)
     model, _, _ = baseline.prove()
     assert list(model.encoders) == ["vector"]
     assert type(model.fusion) is Alone
-    own = blueprint(chosen, inputs, classification_task("abc"), modalities=["vector"])
+    own = blueprint(chosen, inputs, make_task(loaded(), "abc"), modalities=["vector"])
     assert own.fusion is Cat
     assert own.prove()[0].head.in_features == 11
 
 
 def test_auto_standardises_all_but_counts() -> None:
     inputs = {"image": InputSpec((2, 6, 6)), "vector": InputSpec((5,), counts=True)}
-    assert blueprint(loaded(), inputs, classification_task("abc")).normalized == {"image"}
+    assert blueprint(loaded(), inputs, make_task(loaded(), "abc")).normalized == {"image"}
 
 
 def test_what_training_needs_is_proven_with_its_line(written: Recipe) -> None:
     inputs = {"image": InputSpec((2, 6, 6)), "vector": InputSpec((5,))}
-    task = classification_task("abc")
+    task = make_task(loaded(), "abc")
     model = blueprint(loaded(), inputs, task).prove()[0]
     with pytest.raises(RecipeError, match=r"toy.yaml:15:9: train.optimizer: no optimiser is named 'adamv'.*mean 'adam"):
         prove_training(written, inputs, task, model)
-    for changes, message in [
-        ({"loss": "picky"}, "loss: this loss needs four classes"),
-        ({"loss": {"entropy": 1, "picky": 2}}, "loss.picky: this loss needs four classes"),
-        ({"train": {"optimizer": "bnbadam"}}, "train.optimizer: bnbadam cannot be used here"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            prove_training(loaded(**changes), inputs, task, model)
+    for loss, path in [("picky", "loss"), ({"entropy": 1, "picky": 2}, "loss.picky")]:
+        with pytest.raises(RecipeError, match=f"{path}: this loss needs four classes"):
+            blueprint(loaded(loss=loss), inputs, task)
+    with pytest.raises(RecipeError, match=r"train\.optimizer: bnbadam cannot be used here"):
+        prove_training(loaded(train={"optimizer": "bnbadam"}), inputs, task, model)
     prove_training(loaded(augment=["jitter"]), inputs, task, model)

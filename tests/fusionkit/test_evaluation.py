@@ -44,7 +44,7 @@ def test_answers_and_losses_do_not_depend_on_the_batches(size: int) -> None:
     batch = SAMPLES.__getitems__([(EVALUATION, int(position)) for position in found.index])
     with torch.no_grad():
         output, terms = made(batch)
-    np.testing.assert_allclose(found.probabilities, output.logits.softmax(1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.answers, output.logits.softmax(1).numpy(), atol=1e-6)
     assert found.terms == pytest.approx({name: float(term) for name, term in terms.items()}, rel=1e-5)
 
 

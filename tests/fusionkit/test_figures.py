@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image
 
-from fusionkit.estimates import Estimate
-from fusionkit.figures import Curve, baseline_figure, confusion_figure, learning_curves, png, save
+from fusionkit.figures import Curve, confusion_figure, learning_curves, png, save, term_curves
 from fusionkit.lettering import FAMILIES, lettering, missing_glyphs, printable, wrap, wrap_whole
-from fusionkit.result import TableRow
 
 CHINESE = ["居住区", "学校", "工业园区", "火车站", "机场", "公园", "商业区", "政务区", "医院"]
 LONG = [f"Industrial, commercial and military units of kind number {i}" for i in range(12)]
@@ -232,18 +230,49 @@ def test_learning_curve_of_one_epoch_is_visible():
     assert figure.axes[0].lines[0].get_marker() == "."
 
 
-def test_baseline_figure_has_a_row_a_model():
-    metrics = {"oa": Estimate(0.6, 0.55, 0.66), "macro_f1": Estimate(0.5, None, None)}
-    rows = [TableRow(name, name, metrics, 5) for name in ("image", "visits", "image + visits (concat)")]
-    rows[1] = TableRow("visits", "visits", {"oa": Estimate(None), "macro_f1": Estimate(0.4, 0.3, 0.5)}, 5)
-    figure = baseline_figure(rows, note="bootstrap over 9 samples")
-    oa, f1 = figure.axes
-    assert [label.get_text() for label in oa.get_yticklabels()] == [row.label for row in rows]
-    assert [text.get_text() for text in oa.texts] == ["0.600", "0.600"]
-    assert [text.get_text() for text in f1.texts] == ["0.500", "0.400", "0.500"]
-    spans = [line.get_xdata() for line in oa.lines if len(line.get_xdata()) == 2]
-    np.testing.assert_allclose(spans[0], [0.55, 0.66])
+def test_learning_curves_show_the_figure_asked_for():
+    rows = [row | {"val/rmse": 30 - row["epoch"]} for row in history(5)]
+    figure = learning_curves([Curve(rows, 2)], figure="rmse", label="RMSE")
+    _, right = figure.axes
+    assert right.get_ylabel() == "RMSE (val)"
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), [29, 28, 27, 26, 25])
+    assert (right.lines[1].get_xdata()[0], right.lines[1].get_ydata()[0]) == (2, 28)
+
+
+def terms_of(epochs):
+    """A term of constant weight, one of growing weight, and one that begins at the third epoch."""
+    rows = []
+    for e in range(1, epochs + 1):
+        row = {"epoch": e, "train/loss": 3 / e}
+        given = {"cross_entropy": (1 / e, 1.0), "triplet": (2 / e, e / 10)} | ({"late_$_{": (5, 0.5)} if e > 2 else {})
+        for name, (value, weight) in given.items():
+            row |= {f"train/{name}": value, f"weight/{name}": weight, f"weighted/{name}": value * weight}
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_term_curves_show_terms_before_and_after_weighting(folds):
+    figure = term_curves([Curve(terms_of(6), 3)] * folds, title="terms")
+    panels = {axes.get_title("left"): axes for axes in figure.axes if axes.get_title("left")}
+    assert list(panels) == ["cross_entropy,\nweight 1", "triplet", "late_$_{, weight\n0.5"]
+    triplet = [line.get_ydata() for line in panels["triplet"].lines]
+    assert len(triplet) == 2 * folds
+    np.testing.assert_allclose(triplet[0], [2 / e for e in range(1, 7)])
+    np.testing.assert_allclose(triplet[-1], [0.2] * 6)
+    np.testing.assert_array_equal(panels["late_$_{, weight\n0.5"].lines[0].get_xdata(), [3, 4, 5, 6])
+    (beside,) = [axes for axes in figure.axes if not axes.get_title("left")]  # the only weight that changes
+    np.testing.assert_allclose(beside.lines[0].get_ydata(), [e / 10 for e in range(1, 7)])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["before weighting", "after weighting", "weight"]
     assert png(figure, dpi=40)
+
+
+def test_term_curves_of_one_epoch_are_visible_and_need_a_term():
+    figure = term_curves([Curve(terms_of(1), 1)])
+    assert {line.get_marker() for axes in figure.axes for line in axes.lines} == {"."}
+    with pytest.raises(ValueError, match="no row has a term"):
+        term_curves([Curve(history(2), 1)])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Objective(nn.Module):
     def __init__(self, model: FusionModel):
         super().__init__()
         self.model = model
-        self.temperature = nn.Parameter(model.head.weight.new_zeros(2, 2))
+        self.temperature = nn.Parameter(model.head.weight.new_zeros(()))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ train: {lr: 3e-5, epochs: 2}
 """
 
 Load = Callable[..., Recipe]
+A_WEIGHT = "a weight is a number of 0 or more, a schedule such as {from: 0, to: 0.5}, `uncertainty` or `dwa`"
 
 
 @pytest.fixture
@@ -191,7 +192,11 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
             "there are: add, join",
         ),
         ("", "fusion", "r.yaml:1:1: fusion: is required and missing"),
-        ("task: segmentation", "fusion", "r.yaml:9:1: task: should be 'classification', not the text 'segmentation'"),
+        (
+            "task: segmentation",
+            "fusion",
+            "r.yaml:9:1: task: should be 'classification', 'multilabel' or 'regression', not the text 'segmentation'",
+        ),
         ("  hsi: palin", "  hsi", "r.yaml:8:3: modalities.hsi: no encoder is named 'palin'; did you mean 'plain'?"),
         (
             "  hsi: {encoder: {name: net, widht: 3}}",
@@ -275,14 +280,30 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
         ("loss: {}", "loss", "r.yaml:10:1: loss: at least one loss is needed"),
         ("loss: []", "loss", "r.yaml:10:1: loss: at least one loss is needed"),
         ("loss: {ce: 1, focl: 1}", "loss", "r.yaml:10:15: loss.focl: no loss is named 'focl'; did you mean 'focal'?"),
-        ("loss: {ce: -1}", "loss", "r.yaml:10:8: loss.ce: a weight is a number of 0 or more, not -1"),
-        ("loss: {ce: .inf}", "loss", "r.yaml:10:8: loss.ce: a weight is a number of 0 or more, not inf"),
-        ("loss: {ce: true}", "loss", "r.yaml:10:8: loss.ce: a weight is a number of 0 or more, not true"),
-        ("loss: {ce: '1'}", "loss", "r.yaml:10:8: loss.ce: a weight is a number of 0 or more, not the text '1'"),
+        (
+            "loss: {ce: -1}",
+            "loss",
+            f"r.yaml:10:8: loss.ce: {A_WEIGHT}, not -1",
+        ),
+        (
+            "loss: {ce: .inf}",
+            "loss",
+            f"r.yaml:10:8: loss.ce: {A_WEIGHT}, not inf",
+        ),
+        (
+            "loss: {ce: true}",
+            "loss",
+            f"r.yaml:10:8: loss.ce: {A_WEIGHT}, not true",
+        ),
+        (
+            "loss: {ce: '1'}",
+            "loss",
+            f"r.yaml:10:8: loss.ce: {A_WEIGHT}, not the text '1'",
+        ),
         (
             "loss: {name: ce, weight: x}",
             "loss",
-            "r.yaml:10:18: loss.weight: a weight is a number of 0 or more, not the text 'x'",
+            f"r.yaml:10:18: loss.weight: {A_WEIGHT}, not the text 'x'",
         ),
         ("loss: {ce: {name: focal}}", "loss", "r.yaml:10:13: loss.ce.name: unknown key; it belongs to the top level"),
         (

@@ -11,8 +11,9 @@ import pytest
 from fusionkit.describe import Description
 from fusionkit.estimates import Estimate
 from fusionkit.figures import Curve
+from fusionkit.predictions import Predictions
 from fusionkit.report import ReportData, render, write_report
-from fusionkit.result import Baseline, Cost, Predictions, Result, fusion_effect, score
+from fusionkit.result import Baseline, Cost, Result, fusion_effect, score
 from fusionkit.runs import RunFolder
 from fusionkit.survey import Bad
 
@@ -70,7 +71,7 @@ def report_data(names=("park", "airport"), *, folds=False, baselines=True, **cha
         modalities=("image", "visits"),
         classes=tuple(names),
         metrics=found.metrics,
-        per_class=found.per_class,
+        per_class=found.details,
         interval=found.interval,
         cost=Cost(1_234_567, 45_678_901, 3723.0, 1520.4, 850 * 2**20),
         baselines={
@@ -81,6 +82,7 @@ def report_data(names=("park", "airport"), *, folds=False, baselines=True, **cha
     )
     given = {
         "result": result,
+        "predictions": fused,
         "confusion": found.confusion,
         "curves": [Curve([{"epoch": 1, "train/loss": 1.0, "val/loss": 1.1, "val/oa": 0.5}], 1)],
         "data": Description(

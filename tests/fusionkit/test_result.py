@@ -46,7 +46,7 @@ def result_of(fused, others, alone):
         modalities=("image", "visits"),
         classes=NAMES,
         metrics=found.metrics,
-        per_class=found.per_class,
+        per_class=found.details,
         interval=found.interval,
         cost=Cost(parameters=1234567, train_seconds=1.5),
         baselines={
@@ -69,13 +69,13 @@ def result():
 def test_score_equals_sklearn():
     found = predictions(0.7)
     scores = score(found, NAMES, 0)
-    answered = found.probabilities.argmax(1)
+    answered = found.answers.argmax(1)
     assert scores.n == 200
     assert scores.metrics["oa"].value == pytest.approx(accuracy_score(found.target, answered))
     assert scores.metrics["macro_f1"].value == pytest.approx(f1_score(found.target, answered, average="macro"))
     assert scores.confusion.sum() == 200
     assert scores.interval == "bootstrap over 200 samples"
-    assert [row.name for row in scores.per_class] == list(NAMES)
+    assert [row.name for row in scores.details] == list(NAMES)
 
 
 def test_score_resamples_groups_and_tells_folds_apart():
@@ -97,7 +97,7 @@ def test_predictions_refuse_what_does_not_fit():
         Predictions(["a", "b", "c"], np.array([0, 1, 1]), broken)
     with pytest.raises(ValueError, match=r"\[n, K\]"):
         Predictions(["a", "b"], np.array([0, 1]), np.array([0.1, 0.2]))
-    with pytest.raises(ValueError, match="2 class names for 3 classes"):
+    with pytest.raises(ValueError, match="2 names for 3 columns of answers"):
         score(predictions(0.5), ["a", "b"], 0)
 
 
@@ -241,10 +241,10 @@ def test_answer_names_the_early_stack_but_does_not_count_it_as_a_single_modality
 def test_baselines_are_matched_by_id():
     fused, image = answers(range(30), range(90))
     order = np.random.default_rng(0).permutation(300)
-    shuffled = Predictions([image.ids[i] for i in order], image.target[order], image.probabilities[order])
+    shuffled = Predictions([image.ids[i] for i in order], image.target[order], image.answers[order])
     assert fusion_effect(fused, {"image": shuffled}, ["image"], 0) == fusion_effect(
         fused, {"image": image}, ["image"], 0
     )
-    other = Predictions(["x", *image.ids[1:]], image.target, image.probabilities)
+    other = Predictions(["x", *image.ids[1:]], image.target, image.answers)
     with pytest.raises(ValueError, match="other samples"):
         fusion_effect(fused, {"image": other}, ["image"], 0)

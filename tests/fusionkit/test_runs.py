@@ -15,7 +15,8 @@ import yaml
 
 from fusionkit.errors import DataError, RequestError
 from fusionkit.estimates import Estimate
-from fusionkit.result import Predictions, Result
+from fusionkit.predictions import Predictions
+from fusionkit.result import Result
 from fusionkit.runs import Run, RunFolder, atomic, read_predictions, to_yaml, write_predictions
 from fusionkit.yamlfile import load_yaml
 
@@ -219,7 +220,7 @@ def test_predictions_round_trip(tmp_path, suffix, dtype):
     assert list(found.ids) == list(written.ids)
     np.testing.assert_array_equal(found.target, written.target)
     np.testing.assert_array_equal(found.prediction, written.prediction)
-    np.testing.assert_array_equal(found.probabilities.astype(dtype), written.probabilities)
+    np.testing.assert_array_equal(found.answers.astype(dtype), written.answers)
     np.testing.assert_array_equal(found.groups, written.groups)
     np.testing.assert_array_equal(found.fold, written.fold.astype(str))
 

@@ -167,7 +167,7 @@ def test_what_is_trained_is_used_at_evaluation(tmp_path: Path) -> None:
         pooled = model.encoders["image"](images).tokens.mean(1)
         token = model.stand_ins["vector"].token.expand(len(tests), -1)
         due = model.head(model.fusion.mix(torch.cat([pooled, token], 1))).softmax(1)
-    np.testing.assert_allclose(found.probabilities, due.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.answers, due.numpy(), atol=1e-6)
 
 
 # In the recipe

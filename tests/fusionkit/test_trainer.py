@@ -376,12 +376,12 @@ def test_validation_figures_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert found.target.tolist() == (job.val % 3).tolist()
     with torch.no_grad():
         logits = job.model(job.samples.__getitems__([(EVALUATION, int(p)) for p in job.val])).logits
-    np.testing.assert_allclose(found.probabilities, logits.softmax(1).numpy(), atol=1e-6)
-    predicted = found.probabilities.argmax(1)
+    np.testing.assert_allclose(found.answers, logits.softmax(1).numpy(), atol=1e-6)
+    predicted = found.answers.argmax(1)
     assert row["val/oa"] == pytest.approx((predicted == found.target).mean())
     assert row["val/kappa"] == pytest.approx(cohen_kappa_score(found.target, predicted))
     assert row["val/macro_f1"] == pytest.approx(f1_score(found.target, predicted, average="macro"))
-    assert row["val/loss"] == pytest.approx(log_loss(found.target, found.probabilities), rel=1e-5)
+    assert row["val/loss"] == pytest.approx(log_loss(found.target, found.answers), rel=1e-5)
     assert found.terms["entropy"] == pytest.approx(row["val/loss"], rel=1e-6)
 
 
@@ -532,7 +532,7 @@ if fabric.is_global_zero:
     names = ("train/loss", "val/loss", "val/oa", "balance/image", "balance/vector")
     figures = [[row[name] for name in names] for row in job.history]
     weights = torch.cat([value.flatten().float() for value in job.model.state_dict().values()]).numpy()
-    np.savez(folder / "answer.npz", index=found.index, probabilities=found.probabilities, figures=figures,
+    np.savez(folder / "answer.npz", index=found.index, answers=found.answers, figures=figures,
              weights=weights, test=test, seen=job.seen, best=job.best_epoch)
 if devices > 1:
     torch.distributed.destroy_process_group()
@@ -557,7 +557,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
             answers.append(dict(held))
     one, two = answers
     assert two["index"].tolist() == one["index"].tolist() == one["test"].tolist()
-    np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=1e-4)
+    np.testing.assert_allclose(two["answers"], one["probabilities"], atol=1e-4)
     np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-4)
     np.testing.assert_allclose(two["figures"], one["figures"], atol=1e-4)
     assert (two["seen"], two["best"]) == (one["seen"], one["best"])

@@ -1,0 +1,227 @@
+"""What each kind of task means: how its targets are trained on, its logits read, and its answers measured.
+
+Letters in shapes: n samples, K classes, labels or quantities.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fusionkit import metrics, multilabel, regression
+from fusionkit.errors import DataError
+from fusionkit.estimates import Comparison, Estimate
+from fusionkit.flow import Task, TaskKind
+
+
+class Kind(ABC):
+    """One kind of task. `target` and `answers` are arrays with a row a sample; both in the task's own unit."""
+
+    name: ClassVar[TaskKind]
+
+    @abstractmethod
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        """The task, with what is known of the targets of the training samples."""
+
+    @abstractmethod
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        """What `Batch.target` holds of these targets."""
+
+    @abstractmethod
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        """Probabilities, or quantities in their own unit."""
+
+    @abstractmethod
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        """The headline figures, NaN where undefined."""
+
+    @abstractmethod
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        """The headline figures with their intervals."""
+
+    @abstractmethod
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        """Two models' answers to the same samples."""
+
+    @abstractmethod
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        """Figures of each class, label or quantity."""
+
+    def counts(self, target: np.ndarray, answers: np.ndarray) -> np.ndarray | None:
+        """The confusion matrix `[K, K]`, or one for each label `[K, 2, 2]`; rows are the reference."""
+        return None
+
+
+class Classification(Kind):
+    """One class a sample: `target` class indices `[n]`, `answers` probabilities `[n, K]`."""
+
+    name = "classification"
+
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        counts = np.bincount(targets, minlength=len(names))
+        return Task(self.name, tuple(names), tuple(counts.tolist()), len(targets))
+
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        return targets.astype(np.int64)
+
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        return logits.float().softmax(1)
+
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        return {name: float(value) for name, value in metrics.headline(self.counts(target, answers)).items()}
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        return metrics.estimate(target, answers.argmax(1), answers.shape[1], groups=groups, seed=seed)
+
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        one, other = first.argmax(1), second.argmax(1)
+        return metrics.compare(target, one, other, first.shape[1], groups=groups, seed=seed)
+
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        return metrics.per_class(self.counts(target, answers), names)
+
+    def counts(self, target: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        return metrics.confusion(target, answers.argmax(1), answers.shape[1])
+
+
+class MultiLabel(Kind):
+    """Any number of labels: `target` 0 or 1 `[n, K]`, `answers` the probability of each label `[n, K]`."""
+
+    name = "multilabel"
+
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        return Task(self.name, tuple(names), tuple(targets.sum(0).tolist()), len(targets))
+
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        return targets.astype(np.float32)
+
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        return logits.float().sigmoid()
+
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        return multilabel.figures(target, answers)
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        return multilabel.estimate(target, answers, groups=groups, seed=seed)
+
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        return multilabel.compare(target, first, second, groups=groups, seed=seed)
+
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        return multilabel.per_label(target, answers, names)
+
+    def counts(self, target: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        return multilabel.confusions(target, answers)
+
+
+class Regression(Kind):
+    """Quantities `[n, K]`, in their own unit; models learn them with zero mean and unit deviation."""
+
+    name = "regression"
+
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        std = targets.std(0)
+        if not (std > 0).all():
+            raise DataError(f"{names[int(std.argmin())]} is the same in all training samples: nothing can be learned")
+        mean = tuple(targets.mean(0).tolist())
+        return Task(self.name, tuple(names), samples=len(targets), mean=mean, std=tuple(std.tolist()))
+
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        return ((targets - np.array(task.mean)) / np.array(task.std)).astype(np.float32)
+
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        values = logits.double()
+        return values * values.new_tensor(task.std) + values.new_tensor(task.mean)
+
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        return regression.figures(target, answers)
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        return regression.estimate(target, answers, groups=groups, seed=seed)
+
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        return regression.compare(target, first, second, groups=groups, seed=seed)
+
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        return regression.per_quantity(target, answers, names, groups=groups, seed=seed)
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), MultiLabel(), Regression())}

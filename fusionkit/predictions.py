@@ -1,0 +1,161 @@
+"""A model's answers for the test samples, and the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fusionkit.errors import DataError
+from fusionkit.files import atomic
+from fusionkit.flow import TaskKind
+
+_PROBABILITY, _TARGET, _PREDICTION = "p_", "target_", "prediction_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers for the test samples.
+
+    Args:
+        ids: one a sample.
+        target: class indices `[n]`; 0 or 1 of each label `[n, K]`; or quantities `[n, K]`.
+        answers: `[n, K]`, floating point: the probability of each class or label, or the quantities.
+        groups: a value a sample, where samples belong together (a plot, a video).
+        fold: the fold in which each sample was test, where folds are pooled.
+        task: of which kind they are.
+
+    Raises:
+        ValueError: lengths differ, or an answer is no number.
+    """
+
+    ids: Sequence[str]
+    target: np.ndarray
+    answers: np.ndarray
+    groups: np.ndarray | None = None
+    fold: np.ndarray | None = None
+    task: TaskKind = "classification"
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        parts = {"target": self.target, self._called: self.answers, "groups": self.groups, "fold": self.fold}
+        for name, part in parts.items():
+            if part is not None and len(part) != n:
+                raise ValueError(f"{len(part)} {name} for {n} samples")
+        if self.answers.ndim != 2:
+            raise ValueError(f"{self._called} are [n, K], not {self.answers.shape}")
+        if not np.isfinite(self.answers).all():
+            bad = ~np.isfinite(self.answers).all(1)
+            raise ValueError(
+                f"{self._called} of {bad.sum()} samples are no numbers, first {self.ids[int(bad.argmax())]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def _called(self) -> str:
+        return "quantities" if self.task == "regression" else "probabilities"
+
+    @property
+    def prediction(self) -> np.ndarray:
+        """The most probable class `[n]`, the first of equals; the labels of probability 0.5 or more; the quantities."""
+        if self.task == "classification":
+            return self.answers.argmax(1)
+        return self.answers if self.task == "regression" else (self.answers >= 0.5).astype(np.int64)
+
+    def of(self, ids: Sequence[str]) -> np.ndarray:
+        """The answers in the order of these ids.
+
+        Raises:
+            ValueError: they are not the same samples.
+        """
+        place = {id: position for position, id in enumerate(self.ids)}
+        if len(place) != len(ids) or place.keys() != set(ids):
+            raise ValueError("these are other samples")
+        return self.answers[[place[id] for id in ids]]
+
+
+def write_predictions(path: Path, predictions: Predictions, class_names: Sequence[str]) -> None:
+    """Write predictions as CSV or Parquet, by the suffix of `path`, atomically.
+
+    Columns: id; of classes target and prediction (their names) and `p_<class>` for each class; of labels
+    `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; and fold and
+    group where there are some.
+
+    Raises:
+        ValueError: the names are not unique, or not one a column of the answers.
+    """
+    names = [str(name) for name in class_names]
+    if len(set(names)) != len(names) or len(names) != predictions.answers.shape[1]:
+        raise ValueError(f"{predictions.answers.shape[1]} classes need as many different names")
+    columns: dict[str, Any] = {"id": [str(id) for id in predictions.ids]}
+    if predictions.task == "classification":
+        labels = np.array(names, dtype=object)
+        columns |= {"target": labels[predictions.target], "prediction": labels[predictions.prediction]}
+    else:
+        columns |= {_TARGET + name: predictions.target[:, k] for k, name in enumerate(names)}
+    if predictions.fold is not None:
+        columns["fold"] = [str(fold) for fold in predictions.fold]
+    if predictions.groups is not None:
+        columns["group"] = [str(group) for group in predictions.groups]
+    prefix = _PREDICTION if predictions.task == "regression" else _PROBABILITY
+    columns |= {prefix + name: predictions.answers[:, k] for k, name in enumerate(names)}
+    table = pd.DataFrame(columns)
+    with atomic(path) as file:
+        if path.suffix == ".parquet":
+            table.to_parquet(file, index=False)
+        else:
+            table.to_csv(file, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
+    """Read what `write_predictions` wrote: the predictions and the names of classes, labels or quantities.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"predictions cannot be read: {error}", path) from None
+    columns = [str(column) for column in table.columns]
+    task: TaskKind = "regression" if any(column.startswith(_PREDICTION) for column in columns) else "multilabel"
+    task = "classification" if "target" in columns else task
+    prefix = _PREDICTION if task == "regression" else _PROBABILITY
+    names = tuple(column.removeprefix(prefix) for column in columns if column.startswith(prefix))
+    needed = ["target", "prediction"] if task == "classification" else [_TARGET + name for name in names]
+    for column in ("id", *(needed or ["target"])):
+        if column not in columns:
+            raise DataError(f"there is no column {column!r}, so these are no predictions", path)
+    number = {name: k for k, name in enumerate(names)}
+    try:
+        if task == "classification":
+            target = np.array([number[name] for name in table["target"]], dtype=np.int64)
+        else:
+            target = table[needed].to_numpy(dtype=np.float64)
+            target = target if task == "regression" else target.astype(np.int64)
+        predictions = Predictions(
+            ids=table["id"].tolist(),
+            target=target,
+            answers=table[[prefix + name for name in names]].to_numpy(dtype=np.float64),
+            groups=table["group"].to_numpy(dtype=str) if "group" in columns else None,
+            fold=table["fold"].to_numpy(dtype=str) if "fold" in columns else None,
+            task=task,
+        )
+        if task == "classification" and len(predictions):
+            told = [names[k] for k in predictions.prediction.tolist()]
+            if told != table["prediction"].tolist():
+                raise ValueError("a prediction is not the most probable class")
+    except KeyError as error:
+        raise DataError(f"{error} is none of the classes of the columns {_PROBABILITY}*", path) from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"predictions are broken: {error}", path) from None
+    return predictions, names
