@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -17,7 +16,6 @@ from fusionkit.registry import load_registry
 from fusionkit.testing import encoders, fusions, losses
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
-from fusionkit.testing.losses import LossSubject
 from fusionkit.testing.subjects import ALIGNED, MIXED, subjects, told
 
 CHECKED = ("fusion", "encoder", "loss")
@@ -128,8 +126,16 @@ def _encoder(target: Any) -> Found:
 
 
 def _loss(target: Any) -> Found:
-    faults = _faults(losses.CHECKS, LossSubject.of(partial(target)))
-    return "" if faults else "classification", faults, []
+    try:
+        taken, refused = losses.subjects(target)
+    except Fault as fault:
+        return "", [str(fault)], []
+    passed, faults = [], []
+    for kind, subject in taken.items():
+        found = _faults(losses.CHECKS, subject, kind)
+        faults += found
+        passed += [] if found else [kind]
+    return ", ".join(passed), faults, [f"{kind}: {reason}" for kind, reason in refused.items()]
 
 
 _CHECKS: dict[str, Callable[[Any], Found]] = {"fusion": _fusion, "encoder": _encoder, "loss": _loss}

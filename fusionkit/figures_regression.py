@@ -46,20 +46,22 @@ def predicted_against_true(
     """
     target, prediction = np.asarray(target, np.float64), np.asarray(prediction, np.float64)
     units = units or [""] * len(names)
-    told = [figures(target[:, [k]], prediction[:, [k]]) for k in range(len(names))] if target.ndim == 2 else []
-    if target.ndim != 2 or not target.shape[1] == len(names) == len(units):
-        raise ValueError(f"{len(names)} names and {len(units)} units for a target of {target.shape}")
+    width = target.shape[1] if target.ndim == 2 else 0
+    if target.shape != prediction.shape or not 0 < width == len(names) == len(units):
+        shapes = f"target and prediction of {target.shape} and {prediction.shape}"
+        raise ValueError(f"{len(names)} names and {len(units)} units for {shapes}")
+    told = [figures(target[:, [k]], prediction[:, [k]]) for k in range(width)]
     warn_of_missing_glyphs([*names, *units])
     across = min(3, len(names))
     down = -(-len(names) // across)
-    width, height = across * _WIDTH, down * _HEIGHT
+    wide, high = across * _WIDTH, down * _HEIGHT
     with lettering():
-        figure = Figure(figsize=(width, height))  # labels may stand outside; `save` makes the page fit
+        figure = Figure(figsize=(wide, high))  # labels may stand outside; `save` makes the page fit
         for k, name in enumerate(names):
             row, column = divmod(k, across)
-            left, top = column * _WIDTH, height - row * _HEIGHT
+            left, top = column * _WIDTH, high - row * _HEIGHT
             panels = [
-                figure.add_axes((left / width, (top - drop) / height, _SIDE / width, tall / height))
+                figure.add_axes((left / wide, (top - drop) / high, _SIDE / wide, tall / high))
                 for drop, tall in ((_SIDE, _SIDE), (_SIDE + 1.4, 0.75))
             ]
             _scatter(panels[0], target[:, k], prediction[:, k], told[k], units[k])

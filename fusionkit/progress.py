@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from fusionkit.headlines import LABELS
+
 T = TypeVar("T")
 
 
@@ -45,9 +47,10 @@ class Progress:
         task = bar.add_task(what, total=None)
         return bar, lambda done, total: bar.update(task, completed=done, total=total)
 
-    def epoch(self, name: str, row: dict[str, Any], epochs: int, *, chosen: bool) -> None:
-        """One line an epoch."""
-        figures = f"loss {row['train/loss']:.4f}  val loss {row['val/loss']:.4f}  val OA {row['val/oa']:.4f}"
+    def epoch(self, name: str, row: dict[str, Any], epochs: int, *, chosen: bool, figure: str = "oa") -> None:
+        """One line an epoch; `figure` is the headline figure told."""
+        losses = f"loss {row['train/loss']:.4f}  val loss {row['val/loss']:.4f}"
+        figures = f"{losses}  val {LABELS[figure]} {row[f'val/{figure}']:.4f}"
         star = "  *" if chosen else ""
         self.line(f"{name}  epoch {row['epoch']:>3}/{epochs}  {figures}  {row['seconds']:.1f} s{star}")
 

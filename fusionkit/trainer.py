@@ -183,7 +183,8 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         else:
             job.stale += 1
         _save(fabric, last, {"objective": wrapped, "optimizer": optimizer, "progress": job.progress_state})
-        progress.epoch(job.name, row, job.settings.epochs, chosen=job.best_epoch == job.epoch)
+        chosen = job.best_epoch == job.epoch
+        progress.epoch(job.name, row, job.settings.epochs, chosen=chosen, figure=primary(job.model.task.kind))
         _call(callbacks, "on_epoch_end", job)
     for remark in remarks(job.model.fusion, job.history):
         progress.line(f"{job.name}: {remark}")

@@ -87,14 +87,18 @@ class EncoderSuite:
 
 
 class LossSuite:
-    """Holds a loss for classification against every rule of `fusionkit.testing.losses`."""
+    """Holds a loss against every rule of `fusionkit.testing.losses`, with each kind of task that its `tasks` names."""
 
     component: ClassVar[type[Loss] | str]
     options: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def subjects(cls) -> dict[str, LossSubject]:
-        return {"": LossSubject.of(partial(resolved(cls.component), **cls.options))}
+        taken, refused = losses.subjects(resolved(cls.component), cls.options)
+        if not taken:
+            reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
+            raise Fault("some_task_is_taken", f"it refuses every kind of task: {reasons}")
+        return taken
 
     def test_options_are_a_schema(self) -> None:
         fusions.options_are_a_schema(resolved(self.component))

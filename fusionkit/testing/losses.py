@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from fusionkit.contract import Loss
+from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.testing.fault import Fault
 from fusionkit.testing.registered import unregistered
 
 SIZE = 12
-TASK = Task("classification", ("a", "b", "c"), (6, 3, 3))
+TASKS = {
+    "classification": Task("classification", ("a", "b", "c"), (6, 3, 3), SIZE),
+    "multilabel": Task("multilabel", ("a", "b", "c"), (6, 3, 3), SIZE),
+    # These are corners of boxes too, for losses of boxes.
+    "regression": Task("regression", ("x1", "y1", "x2", "y2"), (), SIZE, (10, 20, 30, 40), (1, 2, 3, 4)),
+}
+WIDTHS = {"image": 8, "text": 6}
 
 
 @dataclass
@@ -26,55 +35,111 @@ class LossSubject:
 
     Args:
         make: makes the loss for a task.
-        loss: one of them.
+        task: what is predicted.
+        mixed: True for shares of the classes as targets, as of mixed samples.
+        widths: of the modalities' embeddings.
+        loss: one of them, fitted to the predictions.
     """
 
     make: Callable[[Task], Loss]
-    loss: Loss
+    task: Task = TASKS["classification"]
+    mixed: bool = False
+    widths: Mapping[str, int] = field(default_factory=lambda: WIDTHS)
+    loss: Loss = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loss = self.fresh(seed=0)
 
     @classmethod
-    def of(cls, make: Callable[[Task], Loss]) -> LossSubject:
-        torch.manual_seed(0)
-        return cls(make, make(TASK).eval())
+    def of(cls, make: Callable[[Task], Loss], task: Task = TASKS["classification"], mixed: bool = False) -> LossSubject:
+        """The loss beside embeddings of different widths; of one width where it refuses those."""
+        try:
+            return cls(make, task, mixed)
+        except ShapeError:
+            return cls(make, task, mixed, dict.fromkeys(WIDTHS, 8))
 
-    def output(self, scale: float = 1.0) -> Output:
-        """A prediction of two branches and a fusion, with the penalty that the loss asks for."""
-        generator = torch.Generator().manual_seed(1)
+    def fresh(self, seed: int) -> Loss:
+        """A loss with weights of its own."""
+        torch.manual_seed(seed)
+        loss = self.make(self.task).eval()
+        loss.fit_to(_changed(self._output(loss), lambda tensor: tensor.detach().to("meta")))
+        return loss
 
-        def random(*shape: int) -> Tensor:
-            return (scale * torch.randn(*shape, generator=generator)).requires_grad_()
+    def output(self, scale: float = 1.0, seed: int = 1) -> Output:
+        """A prediction of two branches and a fusion, with the penalty and the teacher that the loss asks for."""
+        return self._output(self.loss, scale, seed)
 
-        penalty = self.loss.needs_penalty
-        return Output(
-            logits=random(SIZE, 3),
-            fused=random(SIZE, 8),
-            embeddings={"image": random(SIZE, 8), "lidar": random(SIZE, 8)},
-            branch_logits={"image": random(SIZE, 3), "lidar": random(SIZE, 3)},
-            penalties={penalty: torch.tensor(1.5, requires_grad=True)} if penalty else {},
-        )
+    def _output(self, loss: Loss, scale: float = 1.0, seed: int = 1) -> Output:
+        generator = torch.Generator().manual_seed(seed)
 
-    def batch(self) -> Batch:
+        def random(width: int) -> Tensor:
+            return (scale * torch.randn(SIZE, width, generator=generator)).requires_grad_()
+
+        def prediction() -> Output:
+            return Output(
+                logits=random(self.task.outputs),
+                fused=random(8),
+                embeddings={name: random(width) for name, width in self.widths.items()},
+                branch_logits={name: random(self.task.outputs) for name in self.widths},
+                stage_logits={"early": random(self.task.outputs)},
+            )
+
+        output = prediction()
+        if loss.needs_penalty:
+            output.penalties = {loss.needs_penalty: torch.tensor(0.5 + seed, requires_grad=True)}
+        if loss.teacher:
+            output.teachers = {loss.teacher: _changed(prediction(), Tensor.detach)}
+        return output
+
+    def batch(self, present: Mapping[str, Bool[Tensor, " B"]] | None = None) -> Batch:
+        """The samples, by default with all modalities; two and two of them show the same thing."""
+        index = torch.arange(SIZE)
         everybody = torch.ones(SIZE, dtype=torch.bool)
         return Batch(
             inputs={},
-            present={"image": everybody, "lidar": everybody},
-            target=torch.arange(SIZE) % 3,
-            index=torch.arange(SIZE),
+            present=dict(present or dict.fromkeys(self.widths, everybody)),
+            target=self._target(),
+            index=index,
+            group=index % 6,
         )
 
-    def value(self, output: Output, rows: Any = slice(None)) -> Tensor:
-        return self.loss(output_of(output, rows), self.batch().map(itemgetter(rows)))
+    def _target(self) -> Tensor:
+        values = torch.randn(SIZE, self.task.outputs, generator=torch.Generator().manual_seed(2))
+        if self.task.kind == "regression":
+            return values
+        if self.task.kind == "multilabel":
+            return (values > 0).float()
+        return values.softmax(1) if self.mixed else torch.arange(SIZE) % 3
+
+    def value(self, output: Output, rows: Any = slice(None), batch: Batch | None = None) -> Tensor:
+        """Of some of the samples."""
+        take = itemgetter(rows)
+        teachers = {name: teacher.map(take) for name, teacher in output.teachers.items()}
+        return self.loss(replace(output.map(take), teachers=teachers), (batch or self.batch()).map(take))
 
 
-def output_of(output: Output, rows: Any) -> Output:
-    """The prediction of some of the samples."""
-    return Output(
-        output.logits[rows],
-        output.fused[rows],
-        {name: value[rows] for name, value in output.embeddings.items()},
-        {name: value[rows] for name, value in output.branch_logits.items()},
-        penalties=output.penalties,
-    )
+def subjects(
+    kind: type[Loss], options: Mapping[str, Any] | None = None
+) -> tuple[dict[str, LossSubject], dict[str, str]]:
+    """The loss with each kind of task that it names, and why it refuses others of them.
+
+    Raises:
+        Fault: it can neither be made nor refuses.
+    """
+    taken: dict[str, LossSubject] = {}
+    refused: dict[str, str] = {}
+    make = partial(kind, **(options or {}))
+    for name in kind.tasks:
+        try:
+            taken[name] = LossSubject.of(make, TASKS[name])
+            if name == "classification" and taken[name].loss.reads_logits_alone:
+                taken["classification of mixed samples"] = LossSubject.of(make, TASKS[name], mixed=True)
+        except RequestError as error:
+            refused[name] = str(error)
+        except Exception as error:  # a stranger's class may raise anything
+            line = next(iter(str(error).strip().splitlines()), "")
+            raise Fault("it_can_be_made", f"{name}: it fails with {type(error).__name__}: {line}") from error
+    return taken, refused
 
 
 def it_is_a_number(subject: LossSubject) -> None:
@@ -97,15 +162,17 @@ def a_gradient_comes_back(subject: LossSubject) -> None:
 
 def parts_add_up(subject: LossSubject) -> None:
     """The value of a batch is the mean of its parts', weighted by `count`: so a batch may be computed in parts."""
-    if not subject.loss.reads_logits_alone:
-        return  # contrastive terms compare the samples of a batch with each other
-    output, batch = subject.output(), subject.batch()
+    if subject.loss.compares_samples:
+        return
+    output = subject.output()
     parts = [slice(0, 5), slice(5, SIZE)]
-    counts = [float(subject.loss.count(batch.map(itemgetter(part)))) for part in parts]
-    shares = [count * subject.value(output, part).item() for count, part in zip(counts, parts, strict=True)]
-    whole = subject.value(output).item()
-    if abs(sum(shares) / sum(counts) - whole) > 1e-5 * max(1.0, abs(whole)):
-        raise Fault("parts_add_up", "the parts of a batch do not add up to the whole; see Loss.count")
+    for batch, what in ((subject.batch(), ""), (subject.batch(_some()), " where modalities are absent")):
+        counts = [float(subject.loss.count(batch.map(itemgetter(part)))) for part in parts]
+        values = [subject.value(output, part, batch).item() for part in parts]
+        whole = subject.value(output, batch=batch).item()
+        total = sum(count * value for count, value in zip(counts, values, strict=True))
+        if abs(total / sum(counts) - whole) > 1e-5 * max(1.0, abs(whole)):
+            raise Fault("parts_add_up", f"the parts of a batch do not add up to the whole{what}; see Loss.count")
 
 
 def order_does_not_matter(subject: LossSubject) -> None:
@@ -128,32 +195,74 @@ def a_batch_of_one_is_enough(subject: LossSubject) -> None:
         raise Fault("a_batch_of_one_is_enough", "a single sample gives no number")
 
 
-def the_prediction_is_left_alone(subject: LossSubject) -> None:
-    """The prediction is not written to."""
+def absent_modalities_mean_nothing(subject: LossSubject) -> None:
+    """What stands in the slot of an absent modality changes nothing, even if it is no number, and learns nothing."""
+    batch = subject.batch(_some())
+    expected = subject.value(subject.output(), batch=batch)
+    for content in (0.0, 7.0, torch.nan, torch.inf):
+        output = _filled(subject.output(), batch.present, content)
+        value = subject.value(output, batch=batch)
+        if not torch.allclose(value, expected):
+            raise Fault("absent_modalities_mean_nothing", f"{content} in the slot of an absent modality changes it")
+        value.backward()
+        for slots in (output.embeddings, output.branch_logits):
+            if any(t.grad is not None and t.grad[~batch.present[name]].any() for name, t in slots.items()):
+                raise Fault("absent_modalities_mean_nothing", "the slot of an absent modality gets a gradient")
+        if not all(t.grad.isfinite().all() for t in _tensors(output) if t.grad is not None):
+            raise Fault(
+                "absent_modalities_mean_nothing",
+                f"{content} in the slot of an absent modality makes a gradient that is no number; fill it beforehand",
+            )
+
+
+def nothing_gives_zero(subject: LossSubject) -> None:
+    """Without any modality there is a number; where nothing is left to count, zero with a graph."""
+    batch = subject.batch({name: torch.zeros(SIZE, dtype=torch.bool) for name in subject.widths})
+    value = subject.value(subject.output(), batch=batch)
+    if not value.isfinite():
+        raise Fault("nothing_gives_zero", "samples without any modality give no number")
+    if not float(subject.loss.count(batch)) and (value.item() or not value.requires_grad):
+        raise Fault("nothing_gives_zero", "over nothing it has to be zero with a graph, for example logits.sum() * 0")
+
+
+def it_asks_for_what_it_reads(subject: LossSubject) -> None:
+    """Predictions of branches and stages that it does not ask for do not change it."""
     output = subject.output()
+    bare = replace(
+        output,
+        branch_logits=output.branch_logits if subject.loss.needs_branches else {},
+        stage_logits=output.stage_logits if subject.loss.needs_stages else {},
+    )
+    if not torch.allclose(subject.value(bare), subject.value(output)):
+        raise Fault("it_asks_for_what_it_reads", "it reads branches or stages; set needs_branches or needs_stages")
+
+
+def logits_alone_are_read(subject: LossSubject) -> None:
+    """A loss that says `reads_logits_alone` reads nothing else of the prediction."""
+    if not subject.loss.reads_logits_alone:
+        return
+    output = subject.output()
+    other = replace(subject.output(seed=3), logits=output.logits)
+    if not torch.allclose(subject.value(other), subject.value(output)):
+        raise Fault("logits_alone_are_read", "it reads more than the logits; leave reads_logits_alone out")
+
+
+def the_prediction_is_left_alone(subject: LossSubject) -> None:
+    """Neither the prediction nor the batch is written to."""
+    output, batch = subject.output(), subject.batch()
     with torch.no_grad():
-        subject.value(output)
-    if any(tensor._version for tensor in _tensors(output)):
-        raise Fault("the_prediction_is_left_alone", "the prediction is changed in place")
+        subject.loss(output, batch)
+    of_batch = [batch.target, batch.index, batch.group, *batch.present.values()]
+    if any(tensor._version for tensor in [*_tensors(output), *of_batch] if tensor is not None):
+        raise Fault("the_prediction_is_left_alone", "the prediction or the batch is changed in place")
 
 
 def sixteen_bits_are_enough(subject: LossSubject) -> None:
     """Predictions in sixteen bits, as mixed precision makes them, give a number."""
     for dtype in (torch.bfloat16, torch.float16):
-        output, batch = subject.output(), subject.batch()
-
-        def narrow(tensors: dict[str, Tensor], dtype: torch.dtype = dtype) -> dict[str, Tensor]:
-            return {name: tensor.to(dtype) for name, tensor in tensors.items()}
-
-        given = Output(
-            output.logits.to(dtype),
-            output.fused.to(dtype),
-            narrow(output.embeddings),
-            narrow(output.branch_logits),
-            penalties=narrow(output.penalties),
-        )
+        output = _changed(subject.output(), lambda tensor, dtype=dtype: tensor.to(dtype))
         with torch.autocast("cpu", dtype):
-            value = subject.loss(given, batch)
+            value = subject.value(output)
         if not value.isfinite():
             raise Fault("sixteen_bits_are_enough", f"a prediction in {dtype} gives no number".replace("torch.", ""))
 
@@ -174,8 +283,7 @@ def weights_travel(subject: LossSubject) -> None:
     """A fresh loss with the state of this one gives what this one gives."""
     if unregistered(subject.loss):
         return  # told by its own check
-    torch.manual_seed(1)
-    other = subject.make(TASK).eval()
+    other = subject.fresh(seed=1)
     other.load_state_dict(copy.deepcopy(subject.loss.state_dict()))
     output = subject.output()
     if not torch.allclose(other(output, subject.batch()), subject.value(output)):
@@ -195,6 +303,10 @@ CHECKS: tuple[Callable[[LossSubject], None], ...] = (
     order_does_not_matter,
     great_logits_are_survived,
     a_batch_of_one_is_enough,
+    absent_modalities_mean_nothing,
+    nothing_gives_zero,
+    it_asks_for_what_it_reads,
+    logits_alone_are_read,
     the_prediction_is_left_alone,
     sixteen_bits_are_enough,
     the_penalty_is_read,
@@ -203,6 +315,37 @@ CHECKS: tuple[Callable[[LossSubject], None], ...] = (
 )
 
 
+def _changed(output: Output, change: Callable[[Tensor], Tensor]) -> Output:
+    """The prediction with every tensor changed alike, those of penalties and teachers too."""
+    penalties = {name: change(penalty) for name, penalty in output.penalties.items()}
+    teachers = {name: _changed(teacher, change) for name, teacher in output.teachers.items()}
+    return replace(output.map(change), penalties=penalties, teachers=teachers)
+
+
+def _filled(output: Output, present: Mapping[str, Bool[Tensor, " B"]], content: float) -> Output:
+    """The prediction with something standing where modalities are absent."""
+
+    def fill(slots: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: slot.detach().masked_fill(~present[name].unsqueeze(1), content).requires_grad_(slot.requires_grad)
+            for name, slot in slots.items()
+        }
+
+    return replace(
+        output,
+        embeddings=fill(output.embeddings),
+        branch_logits=fill(output.branch_logits),
+        teachers={name: _filled(teacher, present, content) for name, teacher in output.teachers.items()},
+    )
+
+
+def _some() -> dict[str, Bool[Tensor, " B"]]:
+    """Masks of samples that lack one modality here and there, but never both."""
+    index = torch.arange(SIZE)
+    return {"image": index % 4 != 1, "text": index % 5 != 2}
+
+
 def _tensors(output: Output) -> list[Tensor]:
-    named = (output.embeddings, output.branch_logits, output.penalties)
-    return [output.logits, output.fused, *(tensor for tensors in named for tensor in tensors.values())]
+    found: list[Tensor] = []
+    _changed(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
