@@ -255,12 +255,12 @@ def terms_of(epochs):
 def test_term_curves_show_terms_before_and_after_weighting(folds):
     figure = term_curves([Curve(terms_of(6), 3)] * folds, title="terms")
     panels = {axes.get_title("left"): axes for axes in figure.axes if axes.get_title("left")}
-    assert list(panels) == ["cross_entropy,\nweight 1", "triplet", "late_$_{, weight\n0.5"]
+    assert list(panels) == ["cross_entropy, weight 1", "triplet", "late_$_{, weight 0.5"]
     triplet = [line.get_ydata() for line in panels["triplet"].lines]
     assert len(triplet) == 2 * folds
     np.testing.assert_allclose(triplet[0], [2 / e for e in range(1, 7)])
     np.testing.assert_allclose(triplet[-1], [0.2] * 6)
-    np.testing.assert_array_equal(panels["late_$_{, weight\n0.5"].lines[0].get_xdata(), [3, 4, 5, 6])
+    np.testing.assert_array_equal(panels["late_$_{, weight 0.5"].lines[0].get_xdata(), [3, 4, 5, 6])
     (beside,) = [axes for axes in figure.axes if not axes.get_title("left")]  # the only weight that changes
     np.testing.assert_allclose(beside.lines[0].get_ydata(), [e / 10 for e in range(1, 7)])
     (legend,) = figure.legends

@@ -113,8 +113,9 @@ def test_a_constant_target_has_no_line_and_no_r2(n):
         ((5, 2), 3, 0, "3 names"),
         ((5, 2), 1, 0, "1 names"),
         ((5, 2), 2, 1, "1 units"),
-        ((5,), 1, 0, r"target of \(5,\)"),
+        ((5,), 1, 0, r"of \(5,\) and"),
         ((0, 1), 1, 0, "no samples"),
+        ((5, 0), 0, 0, "0 names"),
     ],
 )
 def test_names_units_and_values_must_fit(shape, names, units, message):
