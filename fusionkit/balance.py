@@ -25,6 +25,7 @@ from typing import cast
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from fusionkit.flow import Batch, Features
 from fusionkit.model import FusionModel
@@ -102,12 +103,13 @@ class GradientBalance:
     def _scores(self, features: dict[str, Features], target: Tensor) -> Tensor:
         """The two rows of `totals` for some samples: dropout is off, and the fusion's statistics are left alone."""
         rows = []
+        shares = target if target.dim() == 2 else one_hot(target, self.model.task.outputs)  # 2: samples are mixed
         with _at_rest(self.model.fusion), self.fabric.autocast():
             for name in self.names:
                 logits = self.model.conclude(alone(features, name)).logits
-                score = logits.double().softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+                score = (logits.double().softmax(1) * shares).sum(1)
                 present = features[name].present
-                present = torch.ones_like(target, dtype=torch.bool) if present is None else present
+                present = target.new_ones(len(target), dtype=torch.bool) if present is None else present
                 rows.append(torch.stack([score.masked_fill(~present, 0).sum(), present.sum().double()]))
         return torch.stack(rows, 1)
 

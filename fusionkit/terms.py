@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from fusionkit.contract import Loss
+from fusionkit.contract import Loss, Mixing
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Output, Task
 from fusionkit.model import Blueprint, FusionModel
@@ -44,11 +44,14 @@ def fit_losses(
     fitted, left_out = _fit(recipe, plan, teachers or {})
     for term, error in left_out:
         raise recipe.error(term.loss.path, str(error)) from error
-    if recipe.train.accumulate > 1:
-        for name, (loss, _) in fitted.items():
-            if loss.compares_samples:
-                message = f"{name} compares the samples of a batch with each other, so a batch cannot be cut"
-                raise recipe.error(("train", "accumulate"), message)
+    mixings = [chosen for chosen in recipe.augment if issubclass(chosen.target, Mixing)]
+    for name, (loss, _) in fitted.items():
+        if loss.compares_samples and recipe.train.accumulate > 1:
+            message = f"{name} compares the samples of a batch with each other, so a batch cannot be cut"
+            raise recipe.error(("train", "accumulate"), message)
+        for mixing in () if loss.takes_mixed else mixings:
+            message = f"{name} needs samples of one class each, and {mixing.name} mixes them"
+            raise recipe.error(mixing.path, message)
     return fitted
 
 

@@ -35,6 +35,8 @@ class DualFusion(Fusion):
       prediction. Give the branches a loss of their own if they are to predict by themselves.
     - both off: plain concatenation, z from f.
 
+    With feedback, f is the intermediate stage `first`, which a loss may supervise.
+
     An absent modality has u = v = 0 and no vote; the others' weights then add up to one.
 
     Args:
@@ -69,7 +71,8 @@ class DualFusion(Fusion):
             return fused
         updated = torch.stack([hand(u, fused) for hand, u in zip(self.feedback.values(), own, strict=True)])
         updated = updated.masked_fill(~presence(features).unsqueeze(-1), 0)
-        return Fused(self.second(_side_by_side(updated)), dict(zip(self.feedback, updated, strict=True)))
+        branches = dict(zip(self.feedback, updated, strict=True))
+        return Fused(self.second(_side_by_side(updated)), branches, stages={"first": fused})
 
     def decide(
         self,

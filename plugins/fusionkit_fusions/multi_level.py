@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusionkit.contract import Fusion
 from fusionkit.errors import RequestError
-from fusionkit.flow import Features, FeatureSpec
+from fusionkit.flow import Features, FeatureSpec, Fused
 from fusionkit.options import Probability
 from fusionkit.stages import stages_done
 from fusionkit_fusions.projection import Projections
@@ -33,7 +33,8 @@ class MultiLevel(Fusion):
     level is what the encoder hands over in the end. An encoder of one stage gives that at every level, through a
     projection for each. Where a modality is absent, its h is zero.
 
-    The paper trains the modalities' own predictions too: add a loss on the branches for that.
+    The paper trains the modalities' own predictions too: add a loss on the branches for that. The levels before the
+    last are intermediate stages, which a loss may supervise.
 
     Args:
         inputs: per modality, the shape of its features.
@@ -69,12 +70,13 @@ class MultiLevel(Fusion):
             specs = {modality: _at(spec, third) for modality, spec in inputs.items()}
             self.levels[name] = CentralLayer(specs, dim, dropout, first=not self.levels)
 
-    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
-        made: list[Tensor] = []
+    def forward(self, features: dict[str, Features]) -> Fused:
+        made: dict[str, Tensor] = {}
         for name, third in self.third.items():
             at_level = {modality: _at(feature, third) for modality, feature in features.items()}
-            made.append(self.levels[name](at_level, made[-1:]))
-        return made[-1]
+            made[name] = self.levels[name](at_level, list(made.values())[-1:])
+        _, last = made.popitem()
+        return Fused(last, stages=made)
 
     def figures(self) -> dict[str, float]:
         """The scalar of every modality, and of the level before, at every level."""

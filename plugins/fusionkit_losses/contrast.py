@@ -7,11 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from fusionkit.errors import RequestError
 from fusionkit.flow import Batch
 
 
@@ -68,17 +67,6 @@ def hinges(
 def mean(terms: Float[Tensor, " T"]) -> Float[Tensor, ""]:
     """The mean; over nothing zero, with a graph."""
     return terms.sum() / max(1, len(terms))
-
-
-def classes(batch: Batch, loss: str) -> Int64[Tensor, " B"]:
-    """The class of each sample.
-
-    Raises:
-        RequestError: the samples are mixed, and are of no one class.
-    """
-    if batch.target.is_floating_point():
-        raise RequestError(f"{loss} needs samples of one class each, and these are mixed; train without mixing them")
-    return batch.target
 
 
 def everybody(

@@ -39,6 +39,7 @@ class CrossModalTriplet(ModalityPairs):
 
     tasks = ("classification",)
     compares_samples = True
+    takes_mixed = False
 
     def __init__(
         self,
@@ -68,6 +69,6 @@ class CrossModalTriplet(ModalityPairs):
 
 def _candidates(batch: Batch, one: str, other: str) -> tuple[Bool[Tensor, "B B"], Bool[Tensor, "B B"]]:
     """Positives and negatives in the other modality, of anchors in the one."""
-    labels = contrast.classes(batch, "cross_modal_triplet")
+    labels = batch.target
     both = batch.present[one] & batch.present[other]
     return both.diag(), both.unsqueeze(1) & batch.present[other] & (labels.unsqueeze(1) != labels)

@@ -39,6 +39,7 @@ class Triplet(Loss):
 
     tasks = ("classification",)
     compares_samples = True
+    takes_mixed = False
 
     def __init__(
         self,
@@ -85,6 +86,6 @@ class Triplet(Loss):
 
     def _candidates(self, batch: Batch) -> tuple[Bool[Tensor, "B B"], Bool[Tensor, "B B"]]:
         """Positives and negatives of each sample."""
-        labels, present = contrast.classes(batch, "triplet"), self._present(batch)
+        labels, present = batch.target, self._present(batch)
         both, same = present.unsqueeze(1) & present, labels.unsqueeze(1) == labels
         return both & same & ~torch.eye(len(batch), dtype=torch.bool, device=labels.device), both & ~same

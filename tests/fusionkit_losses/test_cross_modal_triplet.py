@@ -9,7 +9,6 @@ import torch
 from fusionkit_losses.cross_modal_triplet import CrossModalTriplet
 from scipy.spatial.distance import cosine
 
-from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.testing import LossSuite
 
@@ -114,10 +113,3 @@ def test_without_triplets_it_is_zero_with_a_graph(output, target):
     assert value.item() == 0
     assert float(loss.count(batch)) == 0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in loss.parameters())
-
-
-def test_mixed_samples_are_refused(output):
-    batch = a_batch()
-    batch.target = torch.full((6, 3), 1 / 3)
-    with pytest.raises(RequestError, match="cross_modal_triplet needs samples of one class each"):
-        fitted(output)(output, batch)

@@ -9,7 +9,7 @@ from fusionkit_losses.triplet import Triplet
 from scipy.spatial.distance import cdist
 from torch.nn import functional as F
 
-from fusionkit.errors import RequestError, ShapeError
+from fusionkit.errors import ShapeError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.testing import LossSuite
 
@@ -134,10 +134,3 @@ def test_equal_vectors_have_finite_gradients(mining):
 def test_an_unknown_modality_is_told(output):
     with pytest.raises(ShapeError, match="no modality 'imag'; did you mean 'image'"):
         Triplet(TASK, of="imag").fit_to(output)
-
-
-def test_mixed_samples_are_refused(output):
-    batch = a_batch()
-    batch.target = torch.full((8, 4), 0.25)
-    with pytest.raises(RequestError, match="triplet needs samples of one class each"):
-        Triplet(TASK)(output, batch)
