@@ -1,12 +1,12 @@
 """Runs the seed work's ladder on the demo data, several seeds a rung, and prints its table.
 
-    make ladder                                  # five seeds, about ten minutes on two cores
+    make ladder                                  # five seeds, about twenty minutes on one core
     python benchmarks/ladder.py --seeds 0 1      # these seeds
     python benchmarks/ladder.py --runs DIR       # finished runs of the same recipes in DIR are not repeated
 
 The rungs are `recipes/ladder_*.yaml`. A seed draws the split, the weights and the order, so the difference to
-cross-entropy is taken seed by seed, on the same test samples, and its spread is over seeds. With fewer than some dozens
-of seeds a mean within two standard errors of zero (the standard deviation over the root of the seeds) says nothing.
+cross-entropy is taken seed by seed, on the same test samples, and its spread is over seeds. A mean difference that is
+not well beyond its standard error (the standard deviation over the root of the seeds) says nothing.
 """
 
 from __future__ import annotations
