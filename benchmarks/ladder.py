@@ -4,9 +4,10 @@
     python benchmarks/ladder.py --seeds 0 1      # these seeds
     python benchmarks/ladder.py --runs DIR       # finished runs of the same recipes in DIR are not repeated
 
-The rungs are `recipes/ladder_*.yaml`. A seed draws the split, the weights and the order, so the difference to
-cross-entropy is taken seed by seed, on the same test samples, and its spread is over seeds. A mean difference that is
-not well beyond its standard error (the standard deviation over the root of the seeds) says nothing.
+The rungs are `recipes/ladder_*.yaml`. A seed draws the initial weights and the order of training; the test samples are
+the same for all. The difference to cross-entropy is taken seed by seed, and spreads are over seeds: how it would vary
+with other test samples is not among them. A mean difference that is not well beyond its standard error (the standard
+deviation over the root of the seeds) says nothing.
 """
 
 from __future__ import annotations
