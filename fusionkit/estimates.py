@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
 
-from fusionkit.headlines import ERRORS, LABELS
+from fusionkit.headlines import ERRORS, HEADLINES, LABELS
 
 RESAMPLES = 2000
 FEW_GROUPS = 10
@@ -93,15 +93,17 @@ def interval_note(n: int, groups: ArrayLike | None = None) -> str:
 
 
 def change(figure: str, difference: float | None) -> str:
-    """A difference, signed: in percentage points `+3.4`, of errors in their own unit `-1.25`."""
+    """A difference, signed: of shares in percentage points `+3.4`, of errors in their own unit `-1.25`."""
     if difference is None:
         return "undefined"
+    if figure == "r2":
+        return f"{difference:+.3f}"
     return f"{difference:+.3g}" if figure in ERRORS else f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def difference_text(figure: str, found: Estimate) -> str:
     """For example `OA +3.4 points (95 % interval +1.2 to +5.5)`."""
-    text = f"{LABELS[figure]} {change(figure, found.value)}{'' if figure in ERRORS else ' points'}"
+    text = f"{LABELS[figure]} {change(figure, found.value)}{'' if figure in HEADLINES['regression'] else ' points'}"
     if found.low is None or found.high is None:
         return f"{text} (no interval)"
     return f"{text} (95 % interval {change(figure, found.low)} to {change(figure, found.high)})"

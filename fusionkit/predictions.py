@@ -13,6 +13,7 @@ import pandas as pd
 from fusionkit.errors import DataError
 from fusionkit.files import atomic
 from fusionkit.flow import TaskKind
+from fusionkit.multilabel import decide
 
 _PROBABILITY, _TARGET, _PREDICTION = "p_", "target_", "prediction_"
 
@@ -63,10 +64,10 @@ class Predictions:
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class `[n]`, the first of equals; the labels of probability 0.5 or more; the quantities."""
+        """The most probable class `[n]`, the first of equals; the labels that are given; the quantities."""
         if self.task == "classification":
             return self.answers.argmax(1)
-        return self.answers if self.task == "regression" else (self.answers >= 0.5).astype(np.int64)
+        return self.answers if self.task == "regression" else decide(self.answers)
 
     def of(self, ids: Sequence[str]) -> np.ndarray:
         """The answers in the order of these ids.

@@ -134,3 +134,11 @@ def test_heads_are_those_that_the_decision_reads(options, widths):
         third = (main[0] + output.branch_logits["image"][0] + output.branch_logits["vector"][0]) / 3
         torch.testing.assert_close(output.logits[0], third)
         torch.testing.assert_close(output.logits[1], (main[1] + output.branch_logits["image"][1]) / 2)
+
+
+def test_the_first_fusion_is_a_stage():
+    inputs = {"x": FeatureSpec(4, 3), "y": FeatureSpec(5, 1)}
+    features = {"x": Features(torch.randn(2, 3, 4)), "y": Features(torch.randn(2, 1, 5))}
+    fusion = DualFusion(inputs, dim=8).eval()
+    own = torch.nn.functional.gelu(fusion.project(features))
+    torch.testing.assert_close(fusion(features).stages["first"], fusion.first(torch.cat([*own], 1)))

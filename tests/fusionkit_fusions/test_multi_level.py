@@ -65,7 +65,7 @@ def test_levels_are_the_papers(levels):
             pooled = reading(features, level, name).mean(1)
             total = total + scalar * (F.layer_norm(pooled, pooled.shape[1:]) @ linear.weight.T + linear.bias)
         central = F.relu(F.layer_norm(total @ layer.layer[0].weight.T + layer.layer[0].bias, (5,)))
-    torch.testing.assert_close(fusion(features), central)
+    torch.testing.assert_close(fusion(features).vector, central)
 
 
 @pytest.mark.parametrize("level", ["low", "middle", "high"])
@@ -83,12 +83,12 @@ def test_a_level_that_is_off_is_not_read(level):
     moved = features | {"four": other}
     for switches in ({}, {level: False}):
         fusion = MultiLevel(shapes(), dim=8, **switches).eval()
-        assert torch.equal(fusion(moved), fusion(features)) == bool(switches)
+        assert torch.equal(fusion(moved).vector, fusion(features).vector) == bool(switches)
 
 
 def test_encoders_without_stages_have_one_level():
     fusion = MultiLevel({"x": FeatureSpec(4, 3)}, dim=8).eval()
-    assert fusion({"x": Features(torch.randn(2, 3, 4))}).shape == (2, 8)
+    assert fusion({"x": Features(torch.randn(2, 3, 4))}).vector.shape == (2, 8)
 
 
 def test_absent_stages_are_not_read():
@@ -99,8 +99,8 @@ def test_absent_stages_are_not_read():
     for name, feature in features.items():
         stages = tuple(replace(s, tokens=_spoil(s.tokens, present)) for s in feature.stages)
         spoiled[name] = replace(feature, tokens=_spoil(feature.tokens, present), stages=stages)
-    fused = fusion(spoiled)
-    assert torch.equal(fused, fusion(features))
+    fused = fusion(spoiled).vector
+    assert torch.equal(fused, fusion(features).vector)
     fused.sum().backward()
     assert all(p.grad.isfinite().all() for p in fusion.parameters())
 
@@ -122,3 +122,10 @@ def test_figures_name_every_scalar():
 def test_something_has_to_be_on():
     with pytest.raises(RequestError, match="turn on low, middle or high"):
         MultiLevel(shapes(), low=False, middle=False, high=False)
+
+
+def test_levels_before_the_last_are_its_stages():
+    features = {"x": Features(torch.randn(2, 3, 4))}
+    inputs = {"x": FeatureSpec(4, 3)}
+    assert list(MultiLevel(inputs, dim=8)(features).stages) == ["low", "middle"]
+    assert not MultiLevel(inputs, dim=8, low=False, middle=False)(features).stages
