@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
+from fusionkit.chosen import Chosen
 from fusionkit.contract import Augmentation, Dataset, Fusion, Index, Mixing
 from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
 from fusionkit.flow import InputSpec, Task, TaskKind
 from fusionkit.kinds import KINDS
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.optimization import prove_optimizer
-from fusionkit.recipe import Chosen, Recipe
+from fusionkit.recipe import Recipe
 from fusionkit.terms import make_loss
 
 

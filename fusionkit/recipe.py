@@ -7,52 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from torch.nn import ModuleDict
-
-from fusionkit.errors import Position, Problem, RecipeError, RequestError, nearest, suggestion
-from fusionkit.explain import explain, shown
-from fusionkit.headlines import HEADLINES
+from fusionkit.chosen import Chosen
+from fusionkit.errors import Position, Problem, RecipeError, nearest
 from fusionkit.merge import apply_override, merge
-from fusionkit.options import Options, options_model
 from fusionkit.registry import Registry, load_registry
 from fusionkit.sections import Data, RecipeKeys, Train, default_loss
-from fusionkit.weighting import Learned, Schedule, Weight, is_weight
-from fusionkit.yamlfile import KeyPath, Located, dotted, load_yaml
-
-PARTS = ("encoder", "fusion", "head", "branches")
-
-
-@dataclass
-class Chosen:
-    """A component that a recipe names, with its validated options.
-
-    Args:
-        kind: what it is.
-        name: its name.
-        target: its class.
-        options: its options, defaults filled in.
-        path: the keys under which the recipe names it.
-    """
-
-    kind: str
-    name: str
-    target: type
-    options: Options
-    path: KeyPath
-
-    def build(self, *context: Any) -> Any:
-        """Make the component; `context` is what the core hands over (see `fusionkit.contract`)."""
-        return self.target(*context, **dict(self.options))
-
-    def resolved(self) -> dict[str, Any]:
-        return {"name": self.name, **self.options.model_dump(mode="json")}
+from fusionkit.validation import Check
+from fusionkit.weighting import Schedule, Weight
+from fusionkit.yamlfile import Located, dotted, load_yaml
 
 
 @dataclass
@@ -222,7 +190,7 @@ def _inherit(
 
 
 def _validate(located: Located, registry: Registry, default_name: str) -> Recipe:
-    check = _Check(located, registry)
+    check = Check(located, registry)
     core = dict(located.data)
     data, dataset = core.get("data"), None
     if isinstance(data, dict):
@@ -274,133 +242,3 @@ def _validate(located: Located, registry: Registry, default_name: str) -> Recipe
         baselines=keys.baselines,
         located=located,
     )
-
-
-class _Check:
-    """Validates the parts of one recipe and collects the problems."""
-
-    def __init__(self, located: Located, registry: Registry):
-        self.located, self.registry = located, registry
-        self.problems = list(located.problems)
-
-    def problem(self, path: KeyPath, message: str) -> None:
-        position, key = self.located.position(path), dotted(path)
-        # A value that YAML could not read is None here; what follows from that is no news.
-        if all((problem.position, problem.key) != (position, key) for problem in self.located.problems):
-            self.problems.append(Problem(position, key, message))
-
-    def model(self, model: type[BaseModel], data: Any, path: KeyPath, other_keys: Iterable[str] = ()) -> Any:
-        """Validate as JSON, so that lists may become tuples and text paths, while text never becomes a number."""
-        try:
-            return model.model_validate_json(json.dumps(data))
-        except ValidationError as error:
-            for keys, message in explain(error, model, data, other_keys):
-                self.problem((*path, *keys), message)
-            return None
-
-    def component(
-        self, kind: str, name: str, options: dict, path: KeyPath, name_path: KeyPath, reserved: Iterable[str]
-    ) -> Chosen | None:
-        """The component `name` with its options; `reserved` are the keys beside them that are the core's."""
-        try:
-            target = self.registry.resolve(kind, name)
-            model = options_model(target)
-            if taken := model.model_fields.keys() & {"name", *reserved}:
-                raise TypeError(f"its option {min(taken)!r} has the name of a key of the core")
-        except RequestError as error:
-            self.problem(name_path, str(error))
-            return None
-        except TypeError as error:
-            self.problem(
-                name_path, f"{kind} {name!r} of {self.registry.get(kind, name).plugin.owner} is broken: {error}"
-            )
-            return None
-        validated = self.model(model, options, path, reserved)
-        return None if validated is None else Chosen(kind, name, target, validated, path)
-
-    def named(self, kind: str, value: Any, path: KeyPath, reserved: Iterable[str] = ("name",)) -> Chosen | None:
-        """A component given as a name, or as a mapping with `name` and options."""
-        if isinstance(value, str):
-            return self.component(kind, value, {}, path, path, reserved)
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            names = ", ".join(self.registry.names(kind)) or "none installed"
-            self.problem(path, f"name the {kind} here, as text or under `name` beside its options; there are: {names}")
-            return None
-        options = {key: option for key, option in value.items() if key != "name"}
-        return self.component(kind, value["name"], options, path, (*path, "name"), reserved)
-
-    def encoders(self, modalities: dict) -> Iterator[tuple[str, Chosen | None]]:
-        taken = ModuleDict()
-        for name, value in modalities.items():
-            path = ("modalities", name)
-            if hasattr(taken, str(name)):
-                self.problem(path, "torch keeps this name for itself; give the modality another")
-            if isinstance(value, str):
-                yield name, self.named("encoder", value, path)
-            elif isinstance(value, dict) and "encoder" in value:
-                yield name, self.named("encoder", value["encoder"], (*path, "encoder"))
-
-    def losses(self, value: Any) -> Iterator[tuple[Chosen | None, Weight]]:
-        """The three forms of `loss`: a name or mapping with `name`, a mapping from names to weights, a list."""
-        terms: list[tuple[KeyPath, Any, str | None]] = [(("loss",), value, None)]
-        if isinstance(value, dict) and "name" not in value:
-            terms = [(("loss", name), item, str(name)) for name, item in value.items()]
-        elif isinstance(value, list):
-            terms = [(("loss", i), item, None) for i, item in enumerate(value)]
-        if not terms:
-            self.problem(("loss",), "at least one loss is needed")
-        seen: set[str] = set()
-        for path, item, name in terms:
-            weight: Weight
-            if isinstance(item, dict) and not (name and is_weight(item)):
-                options = {key: option for key, option in item.items() if key != "weight"}
-                weight = self.weight(item.get("weight", 1.0), (*path, "weight"))
-            else:
-                options, weight = (item, 1.0) if name is None else ({}, self.weight(item, path))
-            if name is None:
-                chosen = self.named("loss", options, path, ("name", "weight"))
-            else:
-                chosen = self.component("loss", name, options, path, path, ("weight",))
-            if chosen and chosen.name in seen:
-                self.problem(path, f"{chosen.name} is given twice; a loss is one term")
-            elif chosen:
-                seen.add(chosen.name)
-            yield chosen, weight
-
-    def weight(self, value: Any, path: KeyPath) -> Weight:
-        if isinstance(value, dict):
-            return self.model(Schedule, value, path) or 0.0
-        if isinstance(value, str) and value in get_args(Learned):
-            return cast(Learned, value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            forms = "a number of 0 or more, a schedule such as {from: 0, to: 0.5}, `uncertainty` or `dwa`"
-            self.problem(path, f"a weight is {forms}{shown(value)}")
-            return 0.0
-        return float(value)
-
-    def task(self, keys: RecipeKeys, losses: Sequence[tuple[Chosen | None, Weight]]) -> None:
-        """What depends on the task and on the number of epochs."""
-        for loss, weight in losses:
-            if loss is None:
-                continue
-            if keys.task not in (kinds := getattr(loss.target, "tasks", ())):
-                self.problem(loss.path, f"{loss.name} is for {' and '.join(kinds)}, and the task is {keys.task}")
-            if isinstance(weight, Schedule) and (found := weight.problem(keys.train.epochs)):
-                key, message = found
-                long = (*loss.path, "weight") in self.located.positions
-                self.problem((*loss.path, *(["weight"] if long else []), key), message)
-        select, figures = keys.train.select, ("loss", *HEADLINES[keys.task])
-        if select is not None and select not in figures:
-            self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{suggestion(select, figures)}")
-        if keys.train.balance is not None and keys.task != "classification":
-            self.problem(
-                ("train", "balance"), f"gradients are balanced by the scores of classes; the task is {keys.task}"
-            )
-
-    def parts(self, train: Any, modalities: Iterable[str]) -> None:
-        """What `train.lr_scale` names are parts of this model."""
-        scales = train.get("lr_scale") if isinstance(train, dict) else None
-        known = {*PARTS, *(f"encoder.{name}" for name in modalities)}
-        for part in scales if isinstance(scales, dict) else ():
-            if part not in known:
-                self.problem(("train", "lr_scale", part), f"no such part of the model{suggestion(str(part), known)}")
