@@ -24,7 +24,9 @@ TASKS = {
     "classification": Task("classification", ("a", "b", "c"), (6, 3, 3), SIZE),
     "multilabel": Task("multilabel", ("a", "b", "c"), (6, 3, 3), SIZE),
     # These are corners of boxes too, for losses of boxes.
-    "regression": Task("regression", ("x1", "y1", "x2", "y2"), (), SIZE, (10, 20, 30, 40), (1, 2, 3, 4)),
+    "regression": Task(
+        "regression", ("x1", "y1", "x2", "y2"), (), SIZE, (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
+    ),
 }
 WIDTHS = {"image": 8, "text": 6}
 

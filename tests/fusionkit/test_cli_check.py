@@ -97,7 +97,7 @@ def test_a_fault_is_named_and_the_exit_code_says_so(fusionkit):
 def test_losses_and_encoders_are_checked_too(fusionkit):
     answer = fusionkit("check", "loss:summed")
     assert answer.code == 1
-    assert "FAULT parts_add_up: the parts of a batch do not add up" in answer.out
+    assert "FAULT parts_add_up: classification: the parts of a batch do not add up" in answer.out
     answer = fusionkit("check", "encoder:flat")
     assert (answer.code, answer.out.split()[-2:]) == (0, ["flat", "6"])
 
