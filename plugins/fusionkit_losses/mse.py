@@ -11,10 +11,10 @@ from fusionkit.flow import Batch, Output
 
 
 class MSE(Loss):
-    """Mean squared error of the quantities, in their standardised form; the mean over several quantities."""
+    """Mean squared error of the standardised quantities: the mean over quantities and samples."""
 
     tasks = ("regression",)
     reads_logits_alone = True
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        return F.mse_loss(output.logits.float(), batch.target)
+        return F.mse_loss(output.logits.float(), batch.target.float())

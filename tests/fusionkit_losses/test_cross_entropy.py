@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fusionkit_losses.cross_entropy import CrossEntropy
+from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
@@ -15,13 +16,19 @@ from torch import nn
 from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.options import options_model
+from fusionkit.testing import LossSuite
 
 NAMES = ("oak", "pine", "maple", "birch")
 TRAIN = np.array([0] * 50 + [1] * 20 + [2] * 5 + [3])
 TASK = Task("classification", NAMES, tuple(np.bincount(TRAIN).tolist()))
 
 
-def batch(target: list[int]) -> Batch:
+class TestSuite(LossSuite):
+    component = CrossEntropy
+    options = {"class_weights": "balanced", "label_smoothing": 0.1}
+
+
+def batch(target: list[int] | list[list[float]]) -> Batch:
     values = torch.tensor(target)
     return Batch({}, {}, values, torch.arange(len(values)))
 
@@ -89,6 +96,32 @@ def test_by_hand():
     assert loss(Output(logits, torch.zeros(2, 1)), batch([0, 1])).item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, "balanced", [0.0, 1.0, 1.0, 2.0]])
+def test_whole_shares_are_classes(output, weights, smoothing):
+    loss = CrossEntropy(TASK, class_weights=weights, label_smoothing=smoothing)
+    shares = batch(np.eye(4, dtype=np.float32)[TARGET].tolist())
+    expected, got = loss(output, batch(TARGET)), loss(output, shares)
+    torch.testing.assert_close(got, expected)
+    gradients = [torch.autograd.grad(value, output.logits)[0] for value in (got, expected)]
+    torch.testing.assert_close(*gradients)
+    assert float(loss.count(shares)) == pytest.approx(float(loss.count(batch(TARGET))))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 3.0, 2.0]])
+def test_mixed_samples_by_hand(output, weights, smoothing):
+    shares = np.random.default_rng(0).dirichlet(np.ones(4), 6)
+    logits = output.logits.detach().numpy().astype(np.float64)
+    w = np.ones(4) if weights is None else np.array(weights)
+    smoothed = shares * (1 - smoothing) + smoothing / 4
+    expected = -(w * smoothed * log_softmax(logits, 1)).sum() / (w * shares).sum()
+    loss = CrossEntropy(TASK, class_weights=weights, label_smoothing=smoothing)
+    mixed = batch(shares.astype(np.float32).tolist())
+    assert loss(output, mixed).item() == pytest.approx(expected, rel=1e-5)
+    assert float(loss.count(mixed)) == pytest.approx((w * shares).sum(), rel=1e-6)
+
+
 def test_a_mapping_names_the_classes_that_differ():
     assert CrossEntropy(TASK, class_weights={"birch": 4.0, "oak": 0.5}).weight.tolist() == [0.5, 1, 1, 4]
 
@@ -119,11 +152,6 @@ def test_weights_move_with_the_module():
 def test_weights_that_do_not_fit_are_told(weights, message):
     with pytest.raises(RequestError, match=message):
         CrossEntropy(TASK, class_weights=weights)
-
-
-def test_other_tasks_are_refused():
-    with pytest.raises(RequestError, match="the task is regression"):
-        CrossEntropy(Task("regression", ("y",), (1,)))
 
 
 def test_recipes_may_write_integers():
