@@ -22,3 +22,5 @@ def fusionkit_components() -> Iterator[Component]:
         f"{HERE}.modality_dropout:ModalityDropout",
         "drop whole modalities (ModDrop)",
     )
+    yield Component("augmentation", "mixup", f"{HERE}.mixup:MixUp", "mix samples of a batch in pairs")
+    yield Component("augmentation", "cutmix", f"{HERE}.cutmix:CutMix", "paste boxes of other samples of the batch")
