@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,32 @@ class Twins(Toy):
 
     def inputs(self) -> dict[str, InputSpec]:
         return dict.fromkeys(("one", "two"), super().inputs()["image"])
+
+
+class ToyLabels(Toy):
+    """Two labels, of which the map tells one and the vector the other; every tenth sample is without any knowledge."""
+
+    task = "multilabel"
+
+    def index(self, progress: Any = None) -> Index:
+        classes = super().index().targets
+        targets = np.stack([classes == 1, classes == 2], 1).astype(np.int64)
+        targets[::10] = -1
+        return replace(super().index(), targets=targets, class_names=("bright", "long"))
+
+
+class ToyQuantities(Toy):
+    """Two quantities in units of their own, of which the map tells one and the vector the other; every tenth sample
+    lacks the second."""
+
+    task = "regression"
+
+    def index(self, progress: Any = None) -> Index:
+        classes = super().index().targets
+        noise = np.random.default_rng(0).normal(size=(self.samples, 2))
+        targets = 100 + 20 * np.stack([classes == 1, -1.0 * (classes == 2)], 1) + noise
+        targets[::10, 1] = np.nan
+        return replace(super().index(), targets=targets, class_names=("light", "length"), units=("W", ""))
 
 
 class Unreadable(Toy):
@@ -290,6 +317,31 @@ class Branches(Loss):
         return torch.stack([F.cross_entropy(logits, batch.target) for logits in output.branch_logits.values()]).mean()
 
 
+class Binary(Loss):
+    """Binary cross-entropy, a mean over the labels."""
+
+    tasks = ("multilabel",)
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(output.logits, batch.target)
+
+
+class Squares(Loss):
+    """Squared error, a mean over the quantities."""
+
+    tasks = ("regression",)
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        return F.mse_loss(output.logits, batch.target)
+
+
+class Size(Loss):
+    """Mean square of the fused vector, for any task."""
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        return output.fused.square().mean()
+
+
 class Picky(Loss):
     """Cannot be made."""
 
@@ -329,20 +381,20 @@ class Crooked(Augmentation):
 
 
 _KINDS: dict[Kind, tuple[type, ...]] = {
-    "dataset": (Toy, Twins, Unreadable),
+    "dataset": (Toy, ToyLabels, ToyQuantities, Twins, Unreadable),
     "encoder": (Linear, Conv, Fixed, Shorten),
     "fusion": (Cat, Plus, Talk, Stack, Share, Flat),
-    "loss": (Entropy, Branches, Picky),
+    "loss": (Entropy, Branches, Binary, Squares, Size, Picky),
     "augmentation": (Jitter, Crooked),
 }
 
 
-def registry() -> Registry:
-    """All of these under their names in small letters."""
+def registry(*, losses: tuple[type[Loss], ...] = ()) -> Registry:
+    """All of these, and further losses, under their names in small letters."""
     plugin = Plugin("fakes", "fusionkit-fakes", "1")
     made = [
-        Entry(Component(kind, made.__name__.lower(), f"{__name__}:{made.__name__}"), plugin)
-        for kind, classes in _KINDS.items()
+        Entry(Component(kind, made.__name__.lower(), f"{made.__module__}:{made.__name__}"), plugin)
+        for kind, classes in (_KINDS | {"loss": (*_KINDS["loss"], *losses)}).items()
         for made in classes
     ]
     return Registry([plugin], made)
