@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 from typing import Any
 
 import torch
@@ -134,7 +134,7 @@ def subjects(
     for name in kind.tasks:
         try:
             taken[name] = LossSubject.of(make, TASKS[name])
-            if name == "classification" and taken[name].loss.reads_logits_alone:
+            if name == "classification" and taken[name].loss.takes_mixed:
                 taken["classification of mixed samples"] = LossSubject.of(make, TASKS[name], mixed=True)
         except RequestError as error:
             refused[name] = str(error)
@@ -262,7 +262,7 @@ def the_prediction_is_left_alone(subject: LossSubject) -> None:
 def sixteen_bits_are_enough(subject: LossSubject) -> None:
     """Predictions in sixteen bits, as mixed precision makes them, give a number."""
     for dtype in (torch.bfloat16, torch.float16):
-        output = _changed(subject.output(), lambda tensor, dtype=dtype: tensor.to(dtype))
+        output = _changed(subject.output(), methodcaller("to", dtype))
         with torch.autocast("cpu", dtype):
             value = subject.value(output)
         if not value.isfinite():

@@ -52,7 +52,7 @@ class BinaryCrossEntropy(Loss):
         self.register_buffer("pos_weight", weights)
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        target = batch.target.float().lerp(torch.tensor(0.5, device=batch.target.device), self.label_smoothing)
+        target = (1 - self.label_smoothing) * batch.target.float() + self.label_smoothing / 2
         return F.binary_cross_entropy_with_logits(output.logits.float(), target, pos_weight=self.pos_weight)
 
 

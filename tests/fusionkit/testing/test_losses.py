@@ -208,6 +208,10 @@ class HardTargets(Right):
         return F.nll_loss(output.logits.float().log_softmax(1), batch.target)
 
 
+class OneClassEach(HardTargets):
+    takes_mixed = False
+
+
 class ForLabels(Right):
     tasks = ("multilabel",)
 
@@ -278,14 +282,14 @@ def test_losses_are_held_against_the_tasks_that_they_name(right):
     assert faults(right, TASKS[kind]) == set()
 
 
-def test_those_of_logits_alone_are_held_against_mixed_samples_too():
+def test_those_that_take_mixed_samples_are_held_against_them_too():
     taken, _ = subjects(HardTargets)
     mixed = taken.pop("classification of mixed samples")
     assert torch.allclose(mixed.batch().target.sum(1), torch.ones(12))
     hold(it_is_a_number, taken["classification"])
     with pytest.raises(Fault, match="it_is_a_number"):
         hold(it_is_a_number, mixed)
-    assert "classification of mixed samples" not in subjects(Between)[0]
+    assert "classification of mixed samples" not in subjects(OneClassEach)[0]
 
 
 def test_a_task_may_be_refused_but_not_all():
