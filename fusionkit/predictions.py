@@ -142,7 +142,12 @@ def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
             target = np.array([number[name] for name in table["target"]], dtype=np.int64)
         else:
             target = table[needed].to_numpy(dtype=np.float64)
-            target = target if task == "regression" else target.astype(np.int64)
+            if not np.isfinite(target).all():
+                raise ValueError("a target is no number")
+            if task == "multilabel":
+                if not np.isin(target, (0, 1)).all():
+                    raise ValueError("a target of labels is 0 or 1")
+                target = target.astype(np.int64)
         predictions = Predictions(
             ids=table["id"].tolist(),
             target=target,
