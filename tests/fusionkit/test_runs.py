@@ -2,9 +2,6 @@
 
 import csv
 import json
-import multiprocessing
-import os
-import signal
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -17,7 +14,7 @@ from fusionkit.errors import DataError, RequestError
 from fusionkit.estimates import Estimate
 from fusionkit.predictions import Predictions
 from fusionkit.result import Result
-from fusionkit.runs import Run, RunFolder, atomic, read_predictions, to_yaml, write_predictions
+from fusionkit.runs import Run, RunFolder, to_yaml
 from fusionkit.yamlfile import load_yaml
 
 
@@ -123,23 +120,6 @@ def test_a_file_is_invisible_until_it_is_whole(folder):
     assert (folder.path / "confusion.csv").read_bytes() == b"some"
 
 
-def _killed_writer(path):
-    with atomic(path) as file:
-        file.write(b"half")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_killed_process_leaves_the_former_file(tmp_path):
-    path = tmp_path / "result.json"
-    path.write_text("whole")
-    process = multiprocessing.get_context("fork").Process(target=_killed_writer, args=(path,))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert path.read_text() == "whole"
-
-
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/fusionkit-out.txt", "sub/../../out.txt", "link/out.txt"])
 def test_nothing_is_written_outside(folder, tmp_path, name):
     (folder.path / "link").symlink_to(tmp_path)
@@ -209,75 +189,11 @@ def hostile_predictions(n=50, dtype=np.float32):
     return Predictions(ids, random.integers(0, len(HOSTILE), n), probabilities, groups, np.arange(n) % 5)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_predictions_round_trip(tmp_path, suffix, dtype):
-    written = hostile_predictions(dtype=dtype)
-    path = tmp_path / f"predictions.{suffix}"
-    write_predictions(path, written, HOSTILE)
-    found, names = read_predictions(path)
-    assert names == tuple(HOSTILE)
-    assert list(found.ids) == list(written.ids)
-    np.testing.assert_array_equal(found.target, written.target)
-    np.testing.assert_array_equal(found.prediction, written.prediction)
-    np.testing.assert_array_equal(found.answers.astype(dtype), written.answers)
-    np.testing.assert_array_equal(found.groups, written.groups)
-    np.testing.assert_array_equal(found.fold, written.fold.astype(str))
-
-
-def test_predictions_csv_is_what_a_reader_expects(tmp_path):
-    found = Predictions(["000001"], np.array([1]), np.array([[0.75, 0.25]]))
-    write_predictions(tmp_path / "predictions.csv", found, ["park", "airport"])
-    expected = "id,target,prediction,p_park,p_airport\n000001,airport,park,0.75,0.25\n"
-    assert (tmp_path / "predictions.csv").read_text() == expected
-
-
 def test_large_predictions_are_parquet(folder, monkeypatch):
     monkeypatch.setattr("fusionkit.runs.MOST_CSV_ROWS", 49)
     folder.write_predictions(hostile_predictions(), HOSTILE)
     assert names_in(folder) == ["predictions.parquet"]
     assert len(Run(folder.path).predictions) == 50
-
-
-def test_equal_class_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="different names"):
-        write_predictions(tmp_path / "p.csv", Predictions(["a"], np.array([1]), np.array([[0.75, 0.25]])), ["x", "x"])
-    assert list(tmp_path.iterdir()) == []
-
-
-GOOD = "id,target,prediction,p_x,p_y\na,x,x,0.9,0.1\nb,y,x,0.6,0.4\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "cannot be read"),
-        (GOOD.replace("b,y,", "b,z,"), "'z' is none of the classes"),
-        (GOOD.replace("0.6", "nan"), "no numbers, first b"),
-        (GOOD.replace("0.6", "many"), "broken"),
-        (GOOD.replace("b,y,x,0.6,0.4", "b,y,x,0.6"), "broken"),
-        (GOOD.replace("b,y,x", "b,y,y"), "not the most probable"),
-        (GOOD.replace("id,", "name,"), "no column 'id'"),
-        (GOOD.replace("p_", "q_"), "none of the classes"),
-        (b"\xff\xfe\x00".decode("latin-1"), "no column"),
-    ],
-)
-def test_broken_predictions_are_refused(tmp_path, text, message):
-    path = tmp_path / "predictions.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_predictions(path)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_missing_and_truncated_predictions_are_refused(tmp_path, suffix):
-    path = tmp_path / f"predictions.{suffix}"
-    with pytest.raises(DataError, match="cannot be read"):
-        read_predictions(path)
-    write_predictions(path, hostile_predictions(), HOSTILE)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(DataError):
-        read_predictions(path)
 
 
 def test_predictions_that_are_not_those_of_the_result_are_refused(folder):
