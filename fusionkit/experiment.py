@@ -210,7 +210,9 @@ def _answer(
     fitting = fit_losses if variant.is_main else fit_losses_of_baseline
     losses = fitting(recipe, plan, _taught(opened))
     own = {name: opened.inputs[name] for name in recipe.modalities}
-    made = [make_augmentation(augmentation, own, task) for augmentation in recipe.augment]
+    # What is mixed is mixed for teachers too; a sample's own augmentations are for the model that learns.
+    read = {True: opened.inputs, False: own}
+    made = [make_augmentation(chosen, read[issubclass(chosen.target, Mixing)], task) for chosen in recipe.augment]
     for teacher in opened.teachers.values():
         inputs |= teacher.inputs
     samples = Samples(
