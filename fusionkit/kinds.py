@@ -180,11 +180,11 @@ class Regression(Kind):
     name = "regression"
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
-        std = targets.std(0)
-        if not (std > 0).all():
-            raise DataError(f"{names[int(std.argmin())]} is the same in all training samples: nothing can be learned")
-        mean = tuple(targets.mean(0).tolist())
-        return Task(self.name, tuple(names), samples=len(targets), mean=mean, std=tuple(std.tolist()))
+        constant = np.ptp(targets, 0) == 0  # the deviation of equal numbers may be above zero by rounding
+        if constant.any():
+            raise DataError(f"{names[constant.argmax()]} is the same in all training samples: nothing can be learned")
+        mean, std = (tuple(found.tolist()) for found in (targets.mean(0), targets.std(0)))
+        return Task(self.name, tuple(names), samples=len(targets), mean=mean, std=std)
 
     def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
         return ((targets - np.array(task.mean)) / np.array(task.std)).astype(np.float32)
