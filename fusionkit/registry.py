@@ -25,6 +25,8 @@ from fusionkit.components import ENTRY_POINT_GROUP, Component, Hooks
 from fusionkit.errors import RequestError, suggestion
 
 DISABLE_VARIABLE = "FUSIONKIT_DISABLE_PLUGINS"
+_BASES = {"augmentation": ("Augmentation", "Mixing")}
+"""Of which classes a component may be, where that is not the kind's own name alone."""
 
 
 @dataclass
@@ -126,9 +128,11 @@ class Registry:
         if not hasattr(imported, attribute):
             raise RequestError(f"{what} is broken: {module} has no {attribute!r}")
         target = getattr(imported, attribute)
-        base = getattr(import_module("fusionkit.contract"), kind.capitalize(), object)
-        if not (isinstance(target, type) and issubclass(target, base)):
-            raise RequestError(f"{what} is broken: {component.target} is no subclass of fusionkit.{base.__name__}")
+        contract = import_module("fusionkit.contract")
+        bases = [getattr(contract, base, object) for base in _BASES.get(kind, (kind.capitalize(),))]
+        if not (isinstance(target, type) and issubclass(target, tuple(bases))):
+            names = " or ".join(f"fusionkit.{base.__name__}" for base in bases)
+            raise RequestError(f"{what} is broken: {component.target} is no subclass of {names}")
         if lacking := sorted(getattr(target, "__abstractmethods__", ())):
             raise RequestError(f"{what} is broken: {component.target} does not implement {', '.join(lacking)}")
         return target
