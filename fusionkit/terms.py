@@ -58,8 +58,16 @@ def fit_losses(
 def fit_losses_of_baseline(
     recipe: Recipe, plan: Blueprint, teachers: Mapping[str, Output] | None = None
 ) -> dict[str, tuple[Loss, Weight]]:
-    """The terms that can be asked of a baseline's model: a single modality has nothing to be compared with."""
-    return _fit(recipe, plan, teachers or {})[0]
+    """The terms that can be asked of a baseline's model: a single modality has nothing to be compared with.
+
+    Raises:
+        RecipeError: none can, so that there is nothing to train it by.
+    """
+    fitted, left_out = _fit(recipe, plan, teachers or {})
+    if not fitted:
+        read = " + ".join(plan.inputs)
+        raise recipe.error(("baselines",), f"no term of the loss can be asked of the baseline {read}: {left_out[0][1]}")
+    return fitted
 
 
 def _fit(
