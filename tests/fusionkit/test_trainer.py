@@ -557,7 +557,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
             answers.append(dict(held))
     one, two = answers
     assert two["index"].tolist() == one["index"].tolist() == one["test"].tolist()
-    np.testing.assert_allclose(two["answers"], one["probabilities"], atol=1e-4)
+    np.testing.assert_allclose(two["answers"], one["answers"], atol=1e-4)
     np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-4)
     np.testing.assert_allclose(two["figures"], one["figures"], atol=1e-4)
     assert (two["seen"], two["best"]) == (one["seen"], one["best"])
