@@ -27,7 +27,7 @@ from fusionkit.provenance import provenance
 from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.registry import load_registry
 from fusionkit.runs import Run, RunFolder
-from fusionkit.terms import fit_losses, fit_losses_of_baseline
+from fusionkit.terms import fit_losses, fit_losses_of_baseline, left_out
 from fusionkit.trainer import PRECISION, Fit, fit
 from fusionkit.variants import Variant, variants
 
@@ -98,6 +98,9 @@ def run(
         prove_training(recipe, plan.inputs, task, plan.prove()[0])
         _hold_teachers(recipe, opened)
         fit_losses(recipe, plan, _taught(opened))
+        for variant in planned[1:]:
+            told = left_out(recipe, variant.blueprint(recipe, opened.inputs, task), _taught(opened))
+            notes += [f"the baseline {variant.name} is trained {term}" for term in told]
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)

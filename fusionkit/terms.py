@@ -70,6 +70,11 @@ def fit_losses_of_baseline(
     return fitted
 
 
+def left_out(recipe: Recipe, plan: Blueprint, teachers: Mapping[str, Output] | None = None) -> list[str]:
+    """The terms that cannot be asked of a baseline's model, each with the reason, as `without NAME: ...`."""
+    return [f"without {term.loss.name}: {error}" for term, error in _fit(recipe, plan, teachers or {})[1]]
+
+
 def _fit(
     recipe: Recipe, plan: Blueprint, teachers: Mapping[str, Output]
 ) -> tuple[dict[str, tuple[Loss, Weight]], list[tuple[LossTerm, ShapeError]]]:

@@ -296,3 +296,11 @@ def test_joined_encoders_of_two_kinds_name_both() -> None:
 
     row = check(with_fusion(Side)).rows[0]
     assert (row.part, row.component, row.input) == ("image + vector", "conv + linear", "2 x 6 x 6 + 5")
+
+
+def test_what_a_baseline_is_trained_without_is_told(tmp_path: Path) -> None:
+    train = {"epochs": 1, "accelerator": "cpu"}
+    chosen = with_fusion(Pair, loss={"entropy": 1, "picky": 0.1}, baselines=True, train=train)
+    done = run(chosen, runs=tmp_path, progress=Progress(Console(file=StringIO())))
+    told = "the baseline vector is trained without picky: picky needs a fusion with the penalty"
+    assert told in (done.path / "report.html").read_text()
