@@ -171,7 +171,7 @@ class Loss(nn.Module, ABC):
     """True where the term compares the samples of a batch with each other, so that the terms of its parts do not add
     up: `train.accumulate` is refused beside it."""
     takes_mixed: bool = True
-    """False where the term needs each sample to be of one class: MixUp and CutMix are refused beside it."""
+    """False where mixed samples mean nothing to the term: MixUp and CutMix are refused beside it."""
     needs_penalty: str | None = None
     """The name in `Output.penalties` that the term reads; a fusion without it is refused."""
     teacher: str | None = None

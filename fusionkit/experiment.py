@@ -99,8 +99,8 @@ def run(
         _hold_teachers(recipe, opened)
         fit_losses(recipe, plan, _taught(opened))
         for variant in planned[1:]:
-            told = left_out(recipe, variant.blueprint(recipe, opened.inputs, task), _taught(opened))
-            notes += [f"the baseline {variant.name} is trained {term}" for term in told]
+            lacking = left_out(recipe, variant.blueprint(recipe, opened.inputs, task), _taught(opened))
+            notes += [f"the baseline {variant.name} is trained {term}" for term in lacking]
     for note in notes:
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)

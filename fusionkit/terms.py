@@ -50,7 +50,7 @@ def fit_losses(
             message = f"{name} compares the samples of a batch with each other, so a batch cannot be cut"
             raise recipe.error(("train", "accumulate"), message)
         for mixing in () if loss.takes_mixed else mixings:
-            message = f"{name} needs samples of one class each, and {mixing.name} mixes them"
+            message = f"{name} cannot be asked of mixed samples; leave {mixing.name} or {name} out"
             raise recipe.error(mixing.path, message)
     return fitted
 
@@ -83,13 +83,14 @@ def _fit(
     with torch.device("meta"):
         output = model(batch)
     output.teachers = dict(teachers)
+    fusion = recipe.fusion.name if plan.fusion is recipe.fusion.target else plan.fusion.__name__
     fitted: dict[str, tuple[Loss, Weight]] = {}
     left_out = []
     for term in recipe.losses:
         loss = make_loss(recipe, term, plan.task)
         seed_torch(plan.seed, "weights", "loss", term.loss.name)
         try:
-            _hold(term.loss.name, loss, model, plan, recipe.fusion.name)
+            _hold(term.loss.name, loss, model, plan, fusion)
             loss.fit_to(output)
         except ShapeError as error:
             left_out.append((term, error))

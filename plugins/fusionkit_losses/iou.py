@@ -37,6 +37,7 @@ class IoU(Loss):
     """
 
     tasks = ("regression",)
+    takes_mixed = False
     reads_logits_alone = True
     mean: Tensor
     std: Tensor

@@ -196,7 +196,7 @@ def test_a_batch_of_which_samples_are_compared_cannot_be_cut(told: Callable[...,
 
 
 def test_samples_of_one_class_are_not_mixed(told: Callable[..., str]) -> None:
-    expected = "r.yaml:4:11: augment.0: contrast needs samples of one class each, and mix mixes them"
+    expected = "r.yaml:4:11: augment.0: contrast cannot be asked of mixed samples; leave mix or contrast out"
     assert told("contrast: 1", more="augment: [mix]") == expected
     assert fitted(augment=["mix"]).keys() == {"entropy"}
 
