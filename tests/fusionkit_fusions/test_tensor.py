@@ -14,7 +14,7 @@ def test_keeps_the_contract(check_fusion, count):
 
 def test_every_product_of_features(shapes, features):
     inputs, given = shapes(3), features(shapes(3))
-    fusion = TensorFusion(inputs, dim=4, width=2).eval()
+    fusion = TensorFusion(inputs, dim=4, width=2).eval().requires_grad_(False)
     seen = []
     fusion.mix.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     fusion(given)
