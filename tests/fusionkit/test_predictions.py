@@ -103,7 +103,8 @@ def test_answers_in_another_order(task: str) -> None:
     held = some(task)
     order = np.random.default_rng(1).permutation(len(held))
     np.testing.assert_array_equal(held.of([held.ids[place] for place in order]), held.answers[order])
-    for others in (list(held.ids[1:]), [*held.ids[1:], "other"], [*held.ids, "other"], [*held.ids[1:], held.ids[1]]):
+    first, *rest = held.ids
+    for others in (rest, [*rest, "other"], [first, *rest, "other"], [*rest, rest[0]], [first, *rest, first]):
         with pytest.raises(ValueError, match="other samples"):
             held.of(others)
 

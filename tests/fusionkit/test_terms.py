@@ -229,7 +229,7 @@ def test_a_term_is_fitted_once_and_for_real() -> None:
     assert adapted.layer.weight.device.type == "cpu"
 
 
-def test_what_is_fitted_depends_on_the_seed_and_the_name_alone() -> None:
+def test_what_is_fitted_depends_on_the_seed_and_not_on_other_terms() -> None:
     def weight(**changes: Any) -> Tensor:
         torch.rand(3)
         (loss, _) = fitted(**changes)["adapted"]
