@@ -84,7 +84,7 @@ def describe_opened(recipe: Recipe, opened: Opened) -> Description:
             (partition.fold or "", {part: len(held) for part, held in partition.parts().items()})
             for partition in opened.partitions
         ],
-        unlabelled=int((opened.index.targets < 0).sum()),
+        unlabelled=opened.unlabelled,
         classes=[
             (name, {part: held[number] for part, held in told.items()})
             for number, name in enumerate(opened.class_names)
