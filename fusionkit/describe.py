@@ -120,6 +120,10 @@ def findings(opened: Opened) -> list[str]:
             told.append(
                 f"{where}{partition.shared_groups} test samples are of a group that train or val has samples of"
             )
+        if partition.apart is not None:
+            told.append(
+                f"{where}from a test window's centre to the nearest of train or val: {partition.apart:.0f} pixels"
+            )
         if partition.left_out:
             told.append(f"{where}{partition.left_out} samples left out to keep windows apart")
         told += [where + finding for finding in _unlike_train(opened, partition)]

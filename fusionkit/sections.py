@@ -77,6 +77,16 @@ class Split(Section):
     blocks: PositiveInt | None = None
     """For windows of one scene: the side in pixels of the square blocks that are kept on one side; windows of
     train and val that share pixels with test (and of train with val) are left out."""
+    buffer: NonNegativeInt = 0
+    """With `blocks`: so many pixels, at least, lie between windows of different parts; those nearer are left out."""
+
+    @field_validator("buffer")
+    @classmethod
+    def _with_blocks(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("blocks") is None:
+            raise ValueError("a buffer goes with `blocks`, the square blocks that are kept on one side")
+        return value
+
     seed: NonNegativeInt = 0
     """Seed of the division; apart from the recipe's `seed`, so that runs with several seeds share their test set."""
 

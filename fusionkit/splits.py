@@ -29,6 +29,7 @@ class Partition:
         left_out: samples dropped because their window shares pixels with a window on another side.
         shared_pixels: test samples whose window shares pixels with a window of train or val.
         shared_groups: test samples of a group (`Index.groups`) that train or val has samples of.
+        apart: of windows of one scene, the pixels from the centre of a test window to the nearest one of train or val.
     """
 
     train: np.ndarray
@@ -38,6 +39,7 @@ class Partition:
     left_out: int = 0
     shared_pixels: int = 0
     shared_groups: int = 0
+    apart: float | None = None
 
     def parts(self) -> dict[str, np.ndarray]:
         return {part: getattr(self, part) for part in PARTS}
@@ -94,8 +96,8 @@ def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
     partition = Partition(train, val, test, None if fold is None else str(fold))
     _refuse_overlap(index, split, partition)
     if split.blocks:
-        _clear(index, partition, "train", partition.test)
-        _clear(index, partition, "val", partition.test)
+        _clear(index, partition, "train", partition.test, split.buffer)
+        _clear(index, partition, "val", partition.test, split.buffer)
     if len(partition.val) == 0 and split.val is not None:
         share = _fraction(split.val)
         if share is None:
@@ -103,7 +105,7 @@ def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
         partition.val = _draw(share, partition.train, strata, groups, split.seed, "val")
         partition.train = np.setdiff1d(partition.train, partition.val)
     if split.blocks:
-        _clear(index, partition, "train", partition.val)
+        _clear(index, partition, "train", partition.val, split.buffer)
     for part, positions in partition.parts().items():
         if len(positions) == 0:
             where = f" in fold {partition.fold}" if partition.fold else ""
@@ -112,10 +114,10 @@ def _divide_once(index: Index, split: Split, fold: Scalar | None) -> Partition:
     return partition
 
 
-def _clear(index: Index, partition: Partition, part: str, others: np.ndarray) -> None:
-    """Leave out the samples of a part whose windows share pixels with a window of `others`."""
+def _clear(index: Index, partition: Partition, part: str, others: np.ndarray, buffer: int) -> None:
+    """Leave out the samples of a part whose windows share pixels with a window of `others`, or lie too near."""
     held = getattr(partition, part)
-    shared = _shares_pixels(index, held, others)
+    shared = _shares_pixels(index, held, others, buffer)
     setattr(partition, part, held[~shared])
     partition.left_out += int(shared.sum())
 
@@ -124,6 +126,9 @@ def _count_shared(index: Index, partition: Partition) -> None:
     """Tell what a division that is given (an official split, a column) has on two sides."""
     rest = np.concatenate([partition.train, partition.val])
     partition.shared_pixels = int(_shares_pixels(index, partition.test, rest).sum())
+    if index.positions is not None:
+        distance, _ = KDTree(index.positions[rest]).query(index.positions[partition.test])
+        partition.apart = float(distance.min())
     if index.groups is not None:
         groups = np.asarray(index.groups)
         partition.shared_groups = int(np.isin(groups[partition.test], groups[rest]).sum())
@@ -323,11 +328,12 @@ def _draw_groups(
     return among[best[group]]
 
 
-def _shares_pixels(index: Index, samples: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each of the samples, whether its window shares a pixel with a window of the others."""
+def _shares_pixels(index: Index, samples: np.ndarray, others: np.ndarray, buffer: int = 0) -> np.ndarray:
+    """For each of the samples, whether fewer than `buffer` pixels lie between its window and one of the others, or, of
+    no buffer, whether they share a pixel."""
     if index.positions is None or index.window is None or len(samples) == 0 or len(others) == 0:
         return np.zeros(len(samples), dtype=bool)
-    window = np.asarray(index.window)
+    window = np.asarray(index.window) + buffer
     # Scaled by the window, two windows share pixels exactly where both centres are less than 1 apart.
     tree = KDTree(index.positions[others] / window)
     distance, _ = tree.query(index.positions[samples] / window, p=np.inf, distance_upper_bound=1)

@@ -424,3 +424,24 @@ def test_an_index_that_contradicts_itself_is_refused() -> None:
     for targets in ([0, 2], [-2, 0]):
         with pytest.raises(DataError, match="count from 0 to 1"):
             Index(["a", "b"], np.array(targets), ("x", "y"))
+
+
+@pytest.mark.parametrize("buffer", [1, 4])
+def test_a_buffer_keeps_windows_so_many_pixels_apart(buffer: int) -> None:
+    index = scene(3, (5, 3))
+    assert index.positions is not None
+    partition = once(index, test=0.25, val=0.2, blocks=15, buffer=buffer)
+    for part, others in (("train", "test"), ("val", "test"), ("train", "val")):
+        one, other = (index.positions[partition.parts()[name]] for name in (part, others))
+        between = np.abs(one[:, None] - other) - np.array([5, 3])  # pixels between two windows, along rows and columns
+        assert between.max(-1).min() >= buffer
+    bare = once(index, test=0.25, val=0.2, blocks=15)
+    assert partition.left_out > bare.left_out
+    assert partition.test.tolist() == bare.test.tolist()
+
+
+def test_how_far_apart_parts_are_is_measured() -> None:
+    positions = np.array([[0, column] for column in (0, 3, 10, 14, 30)])
+    split = np.array(["train", "val", "test", "test", "test"])
+    assert once(index_of([0, 1, 0, 1, 0], positions=positions, window=(3, 3), split=split)).apart == 7
+    assert once(index_of([0, 1, 0, 1, 0], split=split)).apart is None
