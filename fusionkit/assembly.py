@@ -123,6 +123,10 @@ def blueprint(
     """
     names = list(modalities or recipe.modalities)
     losses = [make_loss(recipe, term, task) for term in recipe.losses]
+    for name in scaled(recipe, "quantile") & frozenset(names):
+        if len(inputs[name].shape) > 2:
+            message = f"ranks are for vectors and sequences, and {name} is {inputs[name]}"
+            raise recipe.error(("modalities", name, "normalize"), message)
     return Blueprint(
         inputs={name: inputs[name] for name in names},
         encoders={name: recipe.modalities[name].encoder.build for name in names},
@@ -130,7 +134,8 @@ def blueprint(
         make_fusion=fusion or recipe.fusion.build,
         task=task,
         normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
-        whitened=whitened(recipe) & frozenset(names),
+        whitened=scaled(recipe, "whiten") & frozenset(names),
+        ranked=scaled(recipe, "quantile") & frozenset(names),
         stood_in=frozenset(name for name in names if recipe.modalities[name].absent == "token"),
         branches=any(loss.needs_branches for loss in losses),
         stages=any(loss.needs_stages for loss in losses),
@@ -174,12 +179,12 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
 def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:
     """Whether a modality is brought to zero mean and unit deviation."""
     normalize = recipe.modalities[name].normalize
-    return normalize in ("standard", "whiten") or (normalize == "auto" and not spec.counts)
+    return normalize in ("standard", "whiten", "quantile") or (normalize == "auto" and not spec.counts)
 
 
-def whitened(recipe: Recipe) -> frozenset[str]:
-    """The modalities whose channels are decorrelated."""
-    return frozenset(name for name, modality in recipe.modalities.items() if modality.normalize == "whiten")
+def scaled(recipe: Recipe, how: str) -> frozenset[str]:
+    """The modalities that are scaled in this way."""
+    return frozenset(name for name, modality in recipe.modalities.items() if modality.normalize == how)
 
 
 def make_augmentation(chosen: Chosen, inputs: Mapping[str, InputSpec], task: Task) -> Augmentation | Mixing:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fusionkit.contract import Encoder, Fusion
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
-from fusionkit.normalization import Standardize, Statistics, Whiten
+from fusionkit.normalization import Quantile, Standardize, Statistics, Whiten
 from fusionkit.randomness import seed_torch
 from fusionkit.stand_in import StandIn
 
@@ -123,6 +123,7 @@ class Blueprint:
         task: what is predicted.
         normalized: the modalities that are standardised.
         whitened: those of them whose channels are also decorrelated.
+        ranked: those of them whose values are replaced by their ranks.
         stood_in: the modalities in whose place a learned token stands where they are absent.
         branches: whether each modality gets a head of its own, even if the fusion needs none.
         stages: whether each intermediate stage of the fusion gets one.
@@ -136,6 +137,7 @@ class Blueprint:
     task: Task
     normalized: frozenset[str] = frozenset()
     whitened: frozenset[str] = frozenset()
+    ranked: frozenset[str] = frozenset()
     stood_in: frozenset[str] = frozenset()
     branches: bool = False
     stages: bool = False
@@ -236,14 +238,15 @@ class Blueprint:
             for name, i in arranged.items()
         }
 
+    def _scaling(self, name: str) -> type[Standardize]:
+        """What scales a modality."""
+        return Whiten if name in self.whitened else Quantile if name in self.ranked else Standardize
+
     def _compose(
         self, encoders: nn.ModuleDict, fusion: Fusion, widths: _Widths, statistics: Mapping[str, Statistics]
     ) -> FusionModel:
         outputs = self.task.outputs
-        scaling = {
-            name: (Whiten if name in self.whitened else Standardize)(spec, statistics.get(name))
-            for name, spec in self.inputs.items()
-        }
+        scaling = {name: self._scaling(name)(spec, statistics.get(name)) for name, spec in self.inputs.items()}
         head = None if fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
         branches: dict[str, nn.Module] = {}
         if self.branches or fusion.decision != "fused":

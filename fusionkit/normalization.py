@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from fusionkit.flow import InputSpec
 
+QUANTILES = 129
+"""So many describe a channel's distribution: steps of 1/128, finer than a few thousand samples can tell."""
 RIDGE = 0.01
 """Added to the variances when whitening, as a share of a channel's; keeps directions of mere noise small."""
 
@@ -23,11 +26,13 @@ class Statistics:
     Args:
         mean, std: one a channel.
         covariance: `[C, C]`, where the modality is to be whitened.
+        quantiles: `[C, QUANTILES]` at equal steps from the least value to the greatest, where they are asked for.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...] | None = None
+    quantiles: tuple[tuple[float, ...], ...] | None = None
 
 
 class Standardize(nn.Module):
@@ -79,6 +84,46 @@ class Whiten(Standardize):
         device = standardised.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return (standardised @ self.components).movedim(-1, self.axis)
+
+
+class Quantile(Standardize):
+    """Each channel by its rank among the training values: uniform, with zero mean and unit deviation.
+
+    With F the channel's distribution function over the training split, linear between its quantiles: sqrt(12) (F(x) -
+    1/2), as scikit-learn's `QuantileTransformer` has it. A value that occurs often gets the middle of its ranks, at the
+    ends too. What lies outside the training values is as the nearest of them. For values of skewed or odd distributions.
+
+    Args:
+        spec: the shape of the modality: a vector or a sequence.
+        statistics: with the quantiles; None stands for channels that are uniform from 0 to 1.
+    """
+
+    quantiles: Tensor
+
+    def __init__(self, spec: InputSpec, statistics: Statistics | None):
+        super().__init__(spec, None)
+        even = torch.linspace(0, 1, QUANTILES).repeat(spec.channels, 1)
+        if statistics is not None and statistics.quantiles is None:
+            raise ValueError("ranks need the quantiles of the channels")
+        held = even if statistics is None else torch.tensor(statistics.quantiles)
+        self.register_buffer("quantiles", held.float().contiguous())
+
+    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        channels = value.float().flatten(0, -2).T.contiguous()  # [C, values]; channels come last in vectors, sequences
+        # Where values repeat, quantiles do: seen from the right and from the left they stand at other ranks.
+        rank = (_rank(channels, self.quantiles) - _rank(-channels, -self.quantiles.flip(1)) + 1) / 2
+        return ((rank - 0.5) * math.sqrt(12)).T.reshape(value.shape)
+
+
+def _rank(value: Float[Tensor, "C N"], quantiles: Float[Tensor, "C Q"]) -> Float[Tensor, "C N"]:
+    """The share of the distribution up to each value, linear between the quantiles; of repeated ones the last."""
+    steps = quantiles.shape[1] - 1
+    value = value.clamp(quantiles[:, :1], quantiles[:, -1:])
+    above = torch.searchsorted(quantiles, value, right=True).clamp(1, steps)
+    low, high = quantiles.gather(1, above - 1), quantiles.gather(1, above)
+    width = high - low
+    within = torch.where(width > 0, (value - low) / torch.where(width > 0, width, 1.0), 1.0)
+    return (above - 1 + within) / steps
 
 
 def _components(statistics: Statistics) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, recipe_inputs, whitened
+from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, recipe_inputs, scaled
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
@@ -84,7 +84,8 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
                 index,
                 inputs,
                 partitions,
-                whitened=whitened(recipe),
+                whitened=scaled(recipe, "whiten"),
+                ranked=scaled(recipe, "quantile"),
                 workers=recipe.data.num_workers,
                 max_bad=recipe.data.max_bad,
                 progress=move,

@@ -131,10 +131,11 @@ class ModalityKeys(Section):
 
     encoder: Any
     """The encoder component: its name, or a mapping with `name` and its options."""
-    normalize: Literal["auto", "standard", "whiten", "none"] = "auto"
+    normalize: Literal["auto", "standard", "whiten", "quantile", "none"] = "auto"
     """By statistics of the training split alone. `standard`: zero mean and unit deviation per channel. `whiten`:
     also decorrelated (principal components of even variance), for hyperspectral bands, whose differences are small
-    beside what they share. `auto`: standard, except for counts."""
+    beside what they share. `quantile`: by rank, so that all values are equally likely, for vectors and sequences of odd
+    distributions. `auto`: standard, except for counts."""
     absent: Literal["mask", "token"] = "mask"
     """What the fusion sees where the modality is absent: nothing, or a learned token in its place, at test too."""
     shape: list[PositiveInt] | None = None

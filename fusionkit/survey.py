@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -15,7 +15,7 @@ from fusionkit.contract import Dataset, Index
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
 from fusionkit.loading import plainly, read_checked
-from fusionkit.normalization import Statistics
+from fusionkit.normalization import QUANTILES, Statistics
 from fusionkit.splits import Partition
 
 _CHUNK = 64
@@ -76,6 +76,8 @@ class _Chunk:
     moments: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
     """Per (partition, modality): count and mean of each channel, and the squared deviations from it, `[3, C]`, or
     their products where the modality is to be whitened, `[2 + C, C]`."""
+    values: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
+    """Per (position, modality): the training values `[n, C]` of what is ranked. All of them are held in the end."""
 
     def add_range(self, name: str, low: float, high: float) -> None:
         held = self.ranges.get(name, (np.inf, -np.inf))
@@ -94,6 +96,7 @@ class _Chunk:
             self.add_range(name, low, high)
         for key, moments in other.moments.items():
             self.add_moments(key, moments)
+        self.values |= other.values
 
 
 class _Reader(TorchDataset[_Chunk]):
@@ -104,9 +107,10 @@ class _Reader(TorchDataset[_Chunk]):
         positions: np.ndarray,
         train: np.ndarray,
         whitened: frozenset[str],
+        ranked: frozenset[str],
     ):
         self.dataset, self.inputs, self.positions, self.train = dataset, inputs, positions, train
-        self.whitened = whitened
+        self.whitened, self.ranked = whitened, ranked
 
     def __len__(self) -> int:
         return -(-len(self.positions) // _CHUNK)
@@ -132,6 +136,8 @@ class _Reader(TorchDataset[_Chunk]):
                 digest.update(np.ascontiguousarray(value).data)
                 chunk.add_range(name, float(value.min()), float(value.max()))
                 if self.train[:, position].any():
+                    if name in self.ranked and len(spec.shape) <= 2:
+                        chunk.values[position, name] = value.reshape(-1, spec.channels)
                     moments = _moments(value, spec, name in self.whitened)
                     for partition in np.flatnonzero(self.train[:, position]).tolist():
                         chunk.add_moments((partition, name), moments)
@@ -166,6 +172,7 @@ def survey(
     partitions: Sequence[Partition],
     *,
     whitened: frozenset[str] = frozenset(),
+    ranked: frozenset[str] = frozenset(),
     workers: int = 0,
     max_bad: float = 0.01,
     progress: Callable[[int, int], None] | None = None,
@@ -177,6 +184,7 @@ def survey(
         inputs: the modalities wanted.
         partitions: who is train, for the statistics.
         whitened: the modalities whose covariance is wanted.
+        ranked: the modalities whose quantiles are wanted; their training values are held in memory.
         workers: loader processes; the result does not depend on it.
         max_bad: the share of bad samples above which this raises.
         progress: told of (done, total).
@@ -190,7 +198,7 @@ def survey(
     for row, partition in enumerate(partitions):
         train[row, partition.train] = True
     chunks: DataLoader[_Chunk] = DataLoader(
-        _Reader(dataset, inputs, used, train, whitened), batch_size=None, num_workers=workers
+        _Reader(dataset, inputs, used, train, whitened, ranked), batch_size=None, num_workers=workers
     )
     total = _Chunk(0)
     for chunk in plainly(chunks):
@@ -217,8 +225,12 @@ def survey(
         good=good,
         bad=listed + bad,
         statistics=[
-            {name: _statistics(total.moments[row, name], name in whitened) for name in inputs}
-            for row in range(len(partitions))
+            {
+                name: replace(_statistics(total.moments[row, name], name in whitened), quantiles=quantiles)
+                for name in inputs
+                for quantiles in [_quantiles(total.values, name, partition.train) if name in ranked else None]
+            }
+            for row, partition in enumerate(partitions)
         ],
         absent={name: total.absent[name] for name in inputs},
         ranges=total.ranges,
@@ -240,6 +252,17 @@ def _refuse_if_many(bad: list[Bad], of: int, max_bad: float) -> None:
         f"{len(bad)} of {of} samples ({len(bad) / of:.1%}) are bad, more than data.max_bad ({max_bad:.1%}) allows; "
         f"mend them or raise data.max_bad. The first:\n{examples}"
     )
+
+
+def _quantiles(
+    values: dict[tuple[int, str], np.ndarray], name: str, train: np.ndarray
+) -> tuple[tuple[float, ...], ...] | None:
+    """Of each channel, over the training samples; None of a modality that has no ranks."""
+    held = [values[position, name] for position in train.tolist() if (position, name) in values]
+    if not held:
+        return None
+    found = np.quantile(np.concatenate(held).astype(np.float64), np.linspace(0, 1, QUANTILES), axis=0)
+    return tuple(map(tuple, np.maximum.accumulate(found, axis=0).T.tolist()))
 
 
 def _statistics(moments: np.ndarray, products: bool) -> Statistics:

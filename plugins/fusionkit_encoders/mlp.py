@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Annotated
 
+import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from fusionkit.contract import Encoder
@@ -24,6 +26,8 @@ class MLP(Encoder):
         dropout: after each layer.
         tokens: into how many tokens of this width the features are spread by a last linear layer, so that a fusion
             that attends has a sequence to attend to. One token is the vector itself.
+        bins: of a piecewise linear encoding of every number, see `PiecewiseLinear`; it goes with
+            `normalize: quantile`. null: none.
     """
 
     def __init__(
@@ -34,10 +38,12 @@ class MLP(Encoder):
         depth: PositiveInt = 2,
         dropout: Probability = 0.2,
         tokens: PositiveInt = 1,
+        bins: Annotated[int, Field(ge=2)] | None = None,
     ):
         super().__init__(spec)
         self.tokens = tokens
-        sizes = [math.prod(spec.shape), *[width] * depth]
+        self.encode = nn.Identity() if bins is None else PiecewiseLinear(bins)
+        sizes = [math.prod(spec.shape) * (bins or 1), *[width] * depth]
         for before, after in pairwise(sizes):
             layer = nn.Sequential(nn.Linear(before, after), nn.LayerNorm(after), nn.GELU(), nn.Dropout(dropout))
             self.stages.append(layer)
@@ -46,8 +52,32 @@ class MLP(Encoder):
     def embed(self, value: Float[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None) -> Features:
         if valid is not None:
             value = value.masked_fill(~valid.reshape(*valid.shape, *[1] * (value.dim() - 2)), 0)
-        return Features.from_vector(value.flatten(1))
+        return Features.from_vector(self.encode(value.flatten(1)).flatten(1))
 
     def finish(self, features: Features) -> Features:
         spread = self.spread(features.tokens)
         return features.with_tokens(spread.reshape(len(spread), self.tokens, -1))
+
+
+class PiecewiseLinear(nn.Module):
+    """Turns each number into its place in every bin, so that a linear layer can tell ranges of values apart.
+
+    Gorishniy, Rubachev, Babenko: On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022, eq. 1:
+    that of the bin from a to b is (x - a) / (b - a), cut off at 0 except in the first bin, at 1 except in the last. The
+    bins are of even width over -sqrt(3) to sqrt(3), which after `normalize: quantile` are the paper's quantiles.
+
+    Args:
+        bins: how many.
+    """
+
+    edges: Tensor
+
+    def __init__(self, bins: int):
+        super().__init__()
+        self.register_buffer("edges", torch.linspace(-math.sqrt(3), math.sqrt(3), bins + 1), persistent=False)
+
+    def forward(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N bins"]:
+        low, high = self.edges[:-1], self.edges[1:]
+        place = (value.unsqueeze(-1) - low) / (high - low)
+        first, *middle, last = place.unbind(-1)
+        return torch.stack([first.clamp(max=1), *(cell.clamp(0, 1) for cell in middle), last.clamp(min=0)], -1)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import QuantileTransformer
 
 from fusionkit.flow import InputSpec
-from fusionkit.normalization import RIDGE, Standardize, Statistics, Whiten
+from fusionkit.normalization import QUANTILES, RIDGE, Quantile, Standardize, Statistics, Whiten
 
 
 def correlated(shape: tuple[int, ...], axis: int) -> np.ndarray:
@@ -66,3 +67,50 @@ def test_without_statistics_nothing_is_changed():
     values = torch.rand(3, 4)
     assert torch.equal(Standardize(InputSpec((4,)), None)(values), values)
     assert torch.equal(Whiten(InputSpec((4,)), None)(values), values)
+
+
+def ranked(values, shape):
+    """The quantile scaling of these training values `[n, *shape]`."""
+    held = np.quantile(values.reshape(-1, shape[-1]), np.linspace(0, 1, QUANTILES), axis=0)
+    channels = (0.0,) * shape[-1]
+    return Quantile(InputSpec(shape), Statistics(channels, channels, quantiles=tuple(map(tuple, held.T.tolist()))))
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 3)])
+def test_ranks_are_scikit_learns(shape):
+    random = np.random.default_rng(0)
+    size = (400, *shape[:-1])
+    columns = [random.exponential(size=size), random.integers(0, 4, size), np.full(size, 7)]
+    values = np.stack(columns, -1).astype(np.float32)
+    flat = values.reshape(-1, 3)
+    transformer = QuantileTransformer(n_quantiles=QUANTILES, subsample=None).fit(flat)
+    asked = np.concatenate([flat, flat * 1.5 - 1, [[-9, -9, -9], [99, 99, 99]]]).astype(np.float32)
+    expected = (transformer.transform(asked) - 0.5) * np.sqrt(12)
+    asked = np.resize(asked, (len(asked) // 5 * 5, 3)) if len(shape) == 2 else asked
+    given = torch.from_numpy(asked).reshape(-1, *shape)
+    found = ranked(values, shape)(given).reshape(-1, 3).numpy()
+    np.testing.assert_allclose(found[:, 0], expected[: len(found), 0], atol=2e-5)
+    # At the ends scikit-learn does not average the ranks of repeated values; of a constant it says 0.
+    between = (asked[:, 1] > 0) & (asked[:, 1] < 3)
+    np.testing.assert_allclose(found[between, 1], expected[: len(found)][between, 1], atol=2e-5)
+    ranks = np.arange(QUANTILES)[np.quantile(flat[:, 1], np.linspace(0, 1, QUANTILES)) == 0] / (QUANTILES - 1)
+    assert found[asked[:, 1] <= 0, 1] == pytest.approx((ranks.mean() - 0.5) * np.sqrt(12), abs=1e-5)
+    assert found[:, 2] == pytest.approx(0, abs=1e-6)
+
+
+def test_ranks_of_continuous_values_are_uniform():
+    values = np.random.default_rng(1).lognormal(size=(4000, 1)).astype(np.float32)
+    found = ranked(values, (1,))(torch.from_numpy(values))
+    assert abs(float(found.mean())) < 1e-2
+    assert float(found.std()) == pytest.approx(1, abs=1e-2)
+    assert float(found.abs().max()) == pytest.approx(np.sqrt(3), abs=1e-5)
+
+
+def test_ranks_travel_with_the_weights():
+    values = np.random.default_rng(2).normal(size=(300, 2)).astype(np.float32)
+    made, fresh = ranked(values, (2,)), Quantile(InputSpec((2,)), None)
+    fresh.load_state_dict(made.state_dict())
+    given = torch.from_numpy(values)
+    assert torch.equal(fresh(given), made(given))
+    with pytest.raises(ValueError, match="ranks need the quantiles"):
+        Quantile(InputSpec((2,)), Statistics((0.0, 0.0), (1.0, 1.0)))

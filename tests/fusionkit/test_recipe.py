@@ -211,7 +211,7 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
         (
             "  hsi: {encoder: plain, normalize: zscore}",
             "  hsi",
-            "r.yaml:8:25: modalities.hsi.normalize: should be 'auto', 'standard', 'whiten' or 'none', "
+            "r.yaml:8:25: modalities.hsi.normalize: should be 'auto', 'standard', 'whiten', 'quantile' or 'none', "
             "not the text 'zscore'",
         ),
         (

@@ -11,6 +11,7 @@ from fusionkit_fakes import Held, index_of
 from fusionkit.contract import Index
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
+from fusionkit.normalization import QUANTILES
 from fusionkit.splits import Partition
 from fusionkit.survey import Survey, survey
 
@@ -61,6 +62,20 @@ def test_covariances_are_those_of_numpy_over_train_alone_and_only_where_wanted(w
     steps = np.concatenate(values["steps"][:120]).astype(np.float64)
     np.testing.assert_allclose(found["steps"].covariance, np.cov(steps.T, bias=True), rtol=1e-10, atol=1e-10)
     assert found["vector"].covariance is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_quantiles_are_those_of_numpy_over_train_alone_and_only_where_wanted(workers: int) -> None:
+    values, grid = data(), np.linspace(0, 1, QUANTILES)
+    folds = [PARTITION, Partition(np.arange(60), np.arange(60, 120), np.arange(120, COUNT))]
+    found = surveyed(values, *folds, ranked=frozenset(("vector", "steps")), workers=workers).statistics
+    for partition, statistics in zip(folds, found, strict=True):
+        train = partition.train.tolist()
+        vectors = np.stack([values["vector"][i] for i in train if values["vector"][i] is not None]).astype(np.float64)
+        np.testing.assert_allclose(statistics["vector"].quantiles, np.quantile(vectors, grid, axis=0).T, rtol=1e-12)
+        steps = np.concatenate([values["steps"][i] for i in train]).astype(np.float64)
+        np.testing.assert_allclose(statistics["steps"].quantiles, np.quantile(steps, grid, axis=0).T, rtol=1e-12)
+        assert statistics["map"].quantiles is None
 
 
 def test_a_small_spread_far_from_zero_is_kept_and_a_constant_has_none() -> None:

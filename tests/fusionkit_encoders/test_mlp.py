@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fusionkit_encoders.mlp import MLP
+from fusionkit_encoders.mlp import MLP, PiecewiseLinear
 
 from fusionkit.flow import InputSpec
 
@@ -15,6 +15,7 @@ from fusionkit.flow import InputSpec
         (InputSpec((20,)), {"depth": 3, "width": 24, "tokens": 5}),
         (InputSpec((3, 4, 5)), {}),
         (InputSpec((6, 5), ragged=True), {"tokens": 2}),
+        (InputSpec((7,)), {"bins": 5}),
     ],
 )
 def test_keeps_the_contract(check_encoder, spec, options):
@@ -48,3 +49,20 @@ def test_one_layer_is_linear_norm_gelu():
     h = (h - h.mean(1, keepdim=True)) / (h.var(1, keepdim=True, unbiased=False) + norm.eps).sqrt()
     expected = h * 0.5 * (1 + torch.erf(h / 2**0.5))
     torch.testing.assert_close(encoder(x).pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_piecewise_linear_encoding_is_the_papers():
+    """Bins of a quarter of the range each, by the paper's equation written out."""
+    root = 3**0.5
+    for x in (-2.5, -root, -1.0, 0.0, 0.3, 1.7, 2.5):
+        expected = []
+        for t, a in enumerate((-root, -root / 2, 0.0, root / 2)):
+            b = a + root / 2
+            if x < a and t > 0:
+                expected.append(0.0)
+            elif x >= b and t < 3:
+                expected.append(1.0)
+            else:
+                expected.append((x - a) / (b - a))
+        found = PiecewiseLinear(4)(torch.tensor([[x]]))[0, 0].tolist()
+        assert found == pytest.approx(expected, abs=1e-5)
