@@ -91,7 +91,7 @@ class Quantile(Standardize):
 
     With F the channel's distribution function over the training split, linear between its quantiles: sqrt(12) (F(x) -
     1/2), as scikit-learn's `QuantileTransformer` has it. A value that occurs often gets the middle of its ranks, at the
-    ends too. What lies outside the training values is as the nearest of them. For values of skewed or odd distributions.
+    ends too. What lies outside the training values is as the nearest of them. For odd distributions.
 
     Args:
         spec: the shape of the modality: a vector or a sequence.

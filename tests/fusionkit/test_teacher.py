@@ -99,6 +99,7 @@ def fakes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher's own recipe is loaded from its folder, with all installed components: here with these."""
     made = parts()
     monkeypatch.setattr("fusionkit.recipe.load_registry", lambda: made)
+    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
     Imitate.heard, Imitate.fitted_to = {}, []
 
 
@@ -243,6 +244,13 @@ def test_folds_are_taught_by_the_model_of_the_same_fold(tmp_path: Path, held: He
         (model,) = objective.teachers.values()
         for name, value in model.state_dict().items():
             assert torch.equal(value, expected[name]), (fold, name)
+    # Samples of another fold were not its test samples, though they are in its predictions.
+    loaded = Teacher.load(str(taught.path), Toy().inputs(), TASK)
+    tested = [id for id, fold in zip(taught.predictions.ids, taught.predictions.fold, strict=True) if fold == "x"]
+    loaded.hold_unseen(tested, "x")
+    for fold in ("y", None):
+        with pytest.raises(RequestError, match=f"{len(tested)} of {len(tested)} test samples"):
+            loaded.hold_unseen(tested, fold)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "64"])

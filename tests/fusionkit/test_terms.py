@@ -122,6 +122,12 @@ def ran(folder: Path, **changes: Any) -> Run:
     return run(loaded(**changes), runs=folder, progress=Progress(Console(file=StringIO())))
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures take long."""
+    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)
+
+
 # What is refused, with its line
 
 
