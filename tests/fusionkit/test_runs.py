@@ -213,6 +213,16 @@ def test_confusion_round_trip(folder):
     assert [row[0] for row in rows[1:]] == HOSTILE
 
 
+def test_confusion_of_labels_round_trip(folder):
+    counts = np.arange(12).reshape(3, 2, 2)
+    folder.write_confusion(counts, HOSTILE[:3])
+    np.testing.assert_array_equal(Run(folder.path).confusion, counts)
+    with (folder.path / "confusion.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["label", "true_negatives", "false_positives", "false_negatives", "true_positives"]
+    assert rows[2] == [HOSTILE[1], "4", "5", "6", "7"]
+
+
 @pytest.mark.parametrize("text", ["", "reference,a,b\na,1,2\n", "reference,a\na,x\n"])
 def test_broken_confusion_is_refused(folder, text):
     (folder.path / "confusion.csv").write_text(text)
