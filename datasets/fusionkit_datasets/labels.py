@@ -87,15 +87,29 @@ def encode_quantities(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, tu
     Raises:
         DataError: a column holds no numbers, an infinite one, or nothing that is known.
     """
-    for name, column in columns.items():
-        if column.dtype.kind not in "biuf":
-            raise DataError(f"{name} holds {column[0]!r}, which is no number" if len(column) else f"{name} is empty")
+    known = {name: _numbers(name, column) for name, column in columns.items()}
+    for name, column in known.items():
         if np.isinf(column).any():
             raise DataError(f"{name} is infinite in sample {int(np.flatnonzero(np.isinf(column))[0])}")
-    targets = np.stack([column.astype(np.float64) for column in columns.values()], 1)
+    targets = np.stack(list(known.values()), 1)
     if np.isnan(targets).any(1).all():
         raise DataError(f"no sample has {' and '.join(columns)}")
     return targets, tuple(columns)
+
+
+def _numbers(name: str, column: np.ndarray) -> np.ndarray:
+    """A column as float64; of words, as in a text file that lacks some, NaN where there is nothing."""
+    if column.dtype.kind != "U":
+        return column.astype(np.float64)
+    from fusionkit_datasets.readers.text import number
+
+    values = np.empty(len(column))
+    for i, word in enumerate(column.tolist()):
+        try:
+            values[i] = number(word)
+        except ValueError:
+            raise DataError(f"{name} holds {word!r} in sample {i}, which is no number") from None
+    return values
 
 
 def units_of(names: Sequence[str], units: Mapping[str, str] | None) -> tuple[str, ...]:
