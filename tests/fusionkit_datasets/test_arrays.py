@@ -124,6 +124,61 @@ def test_labels(arrays):
     assert data.class_names() == ("4", "2", "1")
 
 
+SEVERAL = np.stack([LABEL == 1, LABEL == 2, LABEL < 3], 1)
+
+
+def test_several_labels(root: Path, arrays):
+    np.savez(root / "b.npz", bool=SEVERAL, float=np.where(LABEL[:, None] == 4, np.nan, SEVERAL))
+    data = arrays(inputs={"v": "a.mat:vector"}, labels="b.npz:bool", several_labels=True)
+    index = data.index()
+    assert (data.task, index.task) == ("multilabel", "multilabel")
+    np.testing.assert_array_equal(index.targets, SEVERAL)
+    assert (index.class_names, data.class_names()) == (("0", "1", "2"), None)
+    assert index.labelled.all()
+    data = arrays(inputs={"v": "a.mat:vector"}, labels="b.npz:float", several_labels=True, label_names="a.npz:classes")
+    index = data.index()
+    assert index.class_names == data.class_names() == ("ash", "elm", "oak")
+    np.testing.assert_array_equal(index.labelled, LABEL != 4)
+    np.testing.assert_array_equal(index.targets[LABEL != 4], SEVERAL[LABEL != 4])
+    data = arrays(inputs={"v": "a.mat:vector"}, labels="a.h5:onehot", several_labels=True)
+    np.testing.assert_array_equal(data.index().targets, np.eye(3)[np.searchsorted([1, 2, 4], LABEL)])
+
+
+def test_quantities(root: Path, arrays):
+    height = np.linspace(-3, 8, N)
+    np.savez(root / "b.npz", height=height.astype(np.float32), row=height[None], count=np.arange(N))
+    pd.DataFrame({"moisture": [f"{100 + i}.5" if i != 4 else "" for i in range(N)]}).to_csv(root / "m.csv", index=False)
+    data = arrays(
+        inputs={"v": "a.mat:vector"},
+        labels=None,
+        quantities={"moisture": "m.csv:moisture", "height": "b.npz:height", "row": "b.npz:row", "n": "b.npz:count"},
+        units={"height": "m", "moisture": "%"},
+    )
+    assert data.class_names() == ("moisture", "height", "row", "n")
+    index = data.index()
+    assert (data.task, index.task) == ("regression", "regression")
+    assert index.class_names == data.class_names()
+    assert index.units == ("%", "m", "", "")
+    assert index.targets.dtype == np.float64
+    moisture = np.where(np.arange(N) == 4, np.nan, np.arange(N) + 100.5)
+    expected = np.stack([moisture, height.astype(np.float32), height, np.arange(N)], 1)
+    np.testing.assert_array_equal(index.targets, expected)
+    np.testing.assert_array_equal(index.labelled, np.arange(N) != 4)
+
+
+def test_quantities_in_an_official_split(root: Path, arrays):
+    np.savez(root / "b.npz", x=VECTOR[:4], y=np.arange(4.0))
+    data = arrays(
+        inputs={"v": {"train": "a.mat:vector", "test": "b.npz:x"}},
+        labels=None,
+        quantities={"y": {"train": "a.csv:b0", "test": "b.npz:y"}},
+    )
+    index = data.index()
+    np.testing.assert_allclose(index.targets[:, 0], [*VECTOR[:, 0].astype(float), 0, 1, 2, 3], rtol=1e-6)
+    assert index.split is not None
+    assert index.split.tolist() == ["train"] * N + ["test"] * 4
+
+
 def test_columns_and_ids(arrays):
     index = arrays(inputs={"v": "a.mat:vector"}, columns={"plot": "a.npz:plot"}, ids="a.npz:plot").index()
     assert index.columns["plot"].tolist() == PLOT.tolist()
@@ -236,6 +291,76 @@ def test_refused(options: dict, option: tuple, message: str, root: Path, arrays)
     data = arrays(**({"inputs": {"v": "a.mat:vector"}} | options))
     with pytest.raises(DataError, match=message) as raised:
         data.index()
+    assert raised.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"quantities": {"y": "q.npz:word"}}, ("quantities",), "y holds 'dry' in sample 1, which is no number"),
+        ({"quantities": {"y": "q.npz:infinite"}}, ("quantities",), "y is infinite in sample 2"),
+        ({"quantities": {"y": "q.npz:nothing"}}, ("quantities",), "no sample has y"),
+        ({"quantities": {"y": "q.npz:mask"}}, ("quantities", "y"), "no array 'mask'"),
+        ({"quantities": {"y": "series.npy"}}, ("quantities", "y"), "12 x 3 x 18; one value a sample"),
+        ({"quantities": {"y": "a.h5:onehot"}}, ("quantities", "y"), "12 x 3; one value a sample"),
+        (
+            {"quantities": {"y": "q.npz:good", "z": "q.npz:short"}},
+            ("quantities", "z"),
+            "q.npz:short has 5 samples, but the quantities q.npz:good have 12",
+        ),
+        (
+            {"quantities": {"y": "q.npz:short"}},
+            ("inputs", "v"),
+            "a.mat:vector has 12 samples, but the quantities q.npz:short have 5",
+        ),
+        (
+            {"quantities": {"y": "q.npz:good", "z": {"train": "q.npz:good"}}},
+            ("quantities", "z"),
+            "divided into train, the quantities into nothing",
+        ),
+        ({"labels": "q.npz:half", "several_labels": True}, ("labels",), "row 3 of the labels holds something other"),
+        ({"labels": "a.mat:vector", "several_labels": True}, ("labels",), "row 0 of the labels holds something other"),
+        ({"labels": "a.npz:label", "several_labels": True}, ("labels",), "numbers in rows, 0 or 1 for each label"),
+        ({"labels": "a.npz:plot", "several_labels": True}, ("labels",), "numbers in rows, 0 or 1 for each label"),
+        (
+            {"labels": "a.h5:onehot", "several_labels": True, "label_names": "names.txt"},
+            ("label_names",),
+            "2 names for 3 labels",
+        ),
+        ({"labels": "q.npz:several"}, ("labels",), "for several labels a sample set several_labels: true"),
+    ],
+)
+def test_targets_refused(options: dict, option: tuple, message: str, root: Path, arrays):
+    infinite, word, half = np.arange(12.0), np.full(12, "1.5", "<U3"), SEVERAL.astype(float)
+    infinite[2], word[1], half[3, 1] = np.inf, "dry", np.nan
+    np.savez(
+        root / "q.npz", good=np.arange(12.0), short=np.arange(5.0), infinite=infinite, word=word, half=half,
+        nothing=np.full(12, np.nan), several=SEVERAL,
+    )  # fmt: skip
+    (root / "names.txt").write_text("a\nb\n")
+    data = arrays(**({"inputs": {"v": "a.mat:vector"}, "labels": None} | options))
+    with pytest.raises(DataError, match=message) as raised:
+        data.index()
+    assert raised.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"labels": None}, (), "give either `labels` or `quantities`"),
+        ({"quantities": {"y": "a.csv:b0"}}, (), "give either `labels` or `quantities`"),
+        ({"units": {"y": "m"}}, ("units",), "no quantity 'y'"),
+        (
+            {"labels": None, "quantities": {"height": "a.csv:b0"}, "units": {"hight": "m"}},
+            ("units",),
+            "no quantity 'hight'; did you mean 'height'",
+        ),
+        ({"several_labels": True, "classes": [1, 2]}, ("classes",), "several labels have `label_names`"),
+    ],
+)
+def test_options_that_contradict_each_other(options: dict, option: tuple, message: str, arrays):
+    with pytest.raises(DataError, match=message) as raised:
+        arrays(inputs={"v": "a.mat:vector"}, **options)
     assert raised.value.option == option
 
 

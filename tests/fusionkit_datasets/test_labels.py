@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fusionkit_datasets.labels import encode, read_names, unique
+from fusionkit_datasets.labels import encode, encode_quantities, encode_several, read_names, unique, units_of
 from fusionkit_datasets.references import FileRef
-from sklearn.preprocessing import LabelBinarizer, LabelEncoder
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinarizer
 
 from fusionkit.errors import DataError
 
@@ -80,6 +80,81 @@ def test_refused(raw: list, options: dict, option: tuple, message: str):
     with pytest.raises(DataError, match=message) as raised:
         run(raw, **options)
     assert raised.value.option == option
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32])
+def test_several_labels_are_those_of_scikit_learn(kind: type):
+    sets = [{"a", "c"}, {"b"}, set(), {"a", "b", "c"}, {"c"}]
+    binarizer = MultiLabelBinarizer()
+    expected = binarizer.fit_transform(sets)
+    targets, names = encode_several(expected.astype(kind), tuple(binarizer.classes_))
+    np.testing.assert_array_equal(targets, expected)
+    assert targets.dtype == np.int64
+    assert names == ("a", "b", "c")
+    assert encode_several(expected.astype(kind), None)[1] == ("0", "1", "2")
+
+
+def test_rows_without_any_knowledge_of_labels():
+    raw = np.array([[1, 0], [np.nan, np.nan], [0, 0]])
+    targets, _ = encode_several(raw, None)
+    assert targets.tolist() == [[1, 0], [-1, -1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "option", "message"),
+    [
+        ([1, 0, 1], None, (), "numbers in rows, 0 or 1 for each label"),
+        ([["1", "0"]], None, (), "numbers in rows, 0 or 1 for each label"),
+        ([[1, 0], [2, 0]], None, (), "row 1 of the labels holds something other than 0 and 1"),
+        ([[1, 0], [-1, -1]], None, (), "row 1 of the labels"),
+        ([[0.5, 0]], None, (), "row 0 of the labels"),
+        ([[1, 0], [1, 1], [np.nan, 0]], None, (), "row 2 of the labels"),
+        ([[np.inf, 0]], None, (), "row 0 of the labels"),
+        ([[np.nan, np.nan]], None, (), "no sample has labels"),
+        ([[1, 0]], ["a", "b", "c"], ("label_names",), "3 names for 2 labels"),
+    ],
+)
+def test_several_labels_refused(raw: list, names: list[str] | None, option: tuple, message: str):
+    with pytest.raises(DataError, match=message) as raised:
+        encode_several(np.asarray(raw), names)
+    assert raised.value.option == option
+
+
+def test_quantities_are_columns_in_their_order():
+    targets, names = encode_quantities({"b": np.array([1, 2, 3]), "a": np.array([0.5, np.nan, -2], np.float32)})
+    assert names == ("b", "a")
+    assert targets.dtype == np.float64
+    np.testing.assert_array_equal(targets, [[1, 0.5], [2, np.nan], [3, -2]])
+
+
+def test_quantities_as_a_text_file_has_them():
+    words = np.array(["1.5", "", "-2e-3", " 7 ", "NA"])
+    targets, _ = encode_quantities({"moisture": words})
+    np.testing.assert_array_equal(targets, [[1.5], [np.nan], [-0.002], [7], [np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": ["1.5", "dry", ""]}, "^a holds 'dry' in sample 1, which is no number"),
+        ({"a": [1.0, 2.0], "b": [np.nan, -np.inf]}, "^b is infinite in sample 1$"),
+        ({"a": ["1", "inf"]}, "^a is infinite in sample 1$"),
+        ({"a": [np.nan, np.nan]}, "^no sample has a$"),
+        ({"a": [np.nan, 1.0], "b": [1.0, np.nan]}, "^no sample has a and b$"),
+    ],
+)
+def test_quantities_refused(columns: dict[str, list], message: str):
+    with pytest.raises(DataError, match=message):
+        encode_quantities({name: np.asarray(column) for name, column in columns.items()})
+
+
+def test_units():
+    assert units_of(["a", "b"], {"b": "%"}) == ("", "%")
+    assert units_of(["a", "b"], None) == ("", "")
+    assert units_of([], None) == ()
+    with pytest.raises(DataError, match="there is no quantity 'hight'; did you mean 'height'") as raised:
+        units_of(["height"], {"hight": "m"})
+    assert raised.value.option == ("units",)
 
 
 def test_names(tmp_path: Path):

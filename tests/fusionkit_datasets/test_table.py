@@ -99,6 +99,78 @@ def test_every_kind_of_column(file: str, frame: pd.DataFrame, table):
         np.testing.assert_array_equal(sample["spectrum"], BANDS[i])
 
 
+@pytest.mark.parametrize("file", ["a.csv", "a.parquet"])
+def test_several_labels(file: str, frame: pd.DataFrame, table):
+    frame["water"], frame["town"] = [1, 0, 1, 0, None, 1], [0, 0, 1, 1, None, 1]
+    data = table(frame, file, inputs={"spectrum": INPUTS["spectrum"]}, label=["town", "water"])
+    assert data.task == "multilabel"
+    index = data.index()
+    assert index.task == "multilabel"
+    assert index.class_names == data.class_names() == ("town", "water")
+    assert index.targets.tolist() == [[0, 1], [0, 0], [1, 1], [1, 0], [-1, -1], [1, 1]]
+    assert index.labelled.tolist() == [True, True, True, True, False, True]
+    assert index.units == ()
+
+
+@pytest.mark.parametrize("file", ["a.csv", "a.parquet"])
+def test_quantities(file: str, frame: pd.DataFrame, table):
+    frame["moisture"], frame["height"] = [91.5, 1e-3, None, -7, 0, 120], [1, 2, 3, 4, 5, 6]
+    data = table(
+        frame,
+        file,
+        inputs={"spectrum": INPUTS["spectrum"]},
+        label=None,
+        quantities=["height", "moisture"],
+        units={"moisture": "%"},
+    )
+    assert data.task == "regression"
+    index = data.index()
+    assert index.task == "regression"
+    assert index.class_names == data.class_names() == ("height", "moisture")
+    assert index.units == ("", "%")
+    np.testing.assert_array_equal(index.targets, np.stack([np.arange(1.0, 7), [91.5, 1e-3, np.nan, -7, 0, 120]], 1))
+    assert index.labelled.tolist() == [True, True, False, True, True, True]
+
+
+@pytest.mark.parametrize("file", ["a.csv", "a.parquet"])
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"quantities": ["moist"]}, ("quantities",), "no column 'moist'; did you mean 'moisture'"),
+        ({"quantities": ["moisture", "class"]}, ("quantities",), "row 0: column 'class' holds 'park', no number"),
+        ({"quantities": ["infinite"]}, ("quantities",), "infinite is infinite in sample 3"),
+        ({"quantities": ["nothing"]}, ("quantities",), "no sample has nothing"),
+        ({"label": ["wet", "moisture"]}, ("label",), "row 0 of the labels holds something other than 0 and 1"),
+        ({"label": ["wet", "half"]}, ("label",), "row 2 of the labels holds something other than 0 and 1"),
+        ({"label": ["wet", "nothing"]}, ("label",), "row 0 of the labels"),
+        ({"label": ["class"]}, ("label",), "row 0: column 'class' holds 'park', no number"),
+        ({"label": ["wet", "dry"]}, ("label",), "no column 'dry'"),
+    ],
+)
+def test_targets_refused(file: str, options: dict, option: tuple, message: str, frame: pd.DataFrame, table):
+    frame["moisture"], frame["wet"], frame["half"] = [2.5] * N, [1, 0] * 3, [1, 0, None, 0, 1, 1]
+    frame["infinite"], frame["nothing"] = [1.0, 2, 3, np.inf, 5, 6], np.full(N, np.nan)
+    data = table(frame, file, inputs={"spectrum": INPUTS["spectrum"]}, **({"label": None} | options))
+    with pytest.raises(DataError, match=message) as raised:
+        data.index()
+    assert raised.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"label": None}, (), "give either `label` or `quantities`"),
+        ({"quantities": ["fold"]}, (), "give either `label` or `quantities`"),
+        ({"units": {"fold": "m"}}, ("units",), "no quantity 'fold'"),
+        ({"label": None, "quantities": ["fold"], "units": {"flod": "m"}}, ("units",), "did you mean 'fold'"),
+    ],
+)
+def test_options_that_contradict_each_other(options: dict, option: tuple, message: str, frame: pd.DataFrame, table):
+    with pytest.raises(DataError, match=message) as raised:
+        table(frame, inputs={"spectrum": INPUTS["spectrum"]}, **options)
+    assert raised.value.option == option
+
+
 def test_empty_cells_are_absent(frame: pd.DataFrame, table):
     frame.loc[2, ["tile", "tif", "series", "band_1", "band_2", "band_3"]] = None
     for file in ("a.csv", "a.parquet"):
