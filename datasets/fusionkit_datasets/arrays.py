@@ -71,10 +71,10 @@ class ArrayDataset(Dataset):
     ):
         if (labels is None) == (quantities is None):
             raise DataError("give either `labels` or `quantities`")
-        if several_labels and classes is not None:
-            raise DataError(
-                "`classes` is for one class a sample; several labels have `label_names`", option=("classes",)
-            )
+        if quantities:
+            labelling.hold_for_classes(several_labels=several_labels, label_names=label_names)
+        if quantities or several_labels:
+            labelling.hold_for_classes(classes=classes, ignore_labels=ignore_labels)
         self.sources, self.root = inputs, root
         self.targets: dict[tuple[str, ...], Any] = {("labels",): labels} if labels is not None else {}
         self.targets |= {("quantities", name): source for name, source in (quantities or {}).items()}

@@ -112,6 +112,17 @@ def _numbers(name: str, column: np.ndarray) -> np.ndarray:
     return values
 
 
+def hold_for_classes(**options: object) -> None:
+    """Refuse options that say something of classes, where targets are several labels or quantities.
+
+    Raises:
+        DataError: one of them is given.
+    """
+    for name, given in options.items():
+        if given:
+            raise DataError(f"`{name}` is for one class a sample; leave it out here", option=(name,))
+
+
 def units_of(names: Sequence[str], units: Mapping[str, str] | None) -> tuple[str, ...]:
     """The unit of each quantity, empty where none is given.
 

@@ -64,6 +64,8 @@ class Table(Dataset):
     ):
         if (label is None) == (quantities is None):
             raise DataError("give either `label` or `quantities`")
+        if not isinstance(label, str):
+            labelling.hold_for_classes(classes=classes, ignore_labels=ignore_labels, label_names=label_names)
         self.file, self.options, self.root = file, inputs, root
         self.target = [label] if isinstance(label, str) else list(quantities or label or ())
         self.units = labelling.units_of(quantities or (), units)

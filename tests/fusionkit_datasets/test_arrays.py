@@ -344,6 +344,9 @@ def test_targets_refused(options: dict, option: tuple, message: str, root: Path,
     assert raised.value.option == option
 
 
+OF_HEIGHT: dict[str, Any] = {"labels": None, "quantities": {"height": "a.csv:b0"}}
+
+
 @pytest.mark.parametrize(
     ("options", "option", "message"),
     [
@@ -351,11 +354,16 @@ def test_targets_refused(options: dict, option: tuple, message: str, root: Path,
         ({"quantities": {"y": "a.csv:b0"}}, (), "give either `labels` or `quantities`"),
         ({"units": {"y": "m"}}, ("units",), "no quantity 'y'"),
         (
-            {"labels": None, "quantities": {"height": "a.csv:b0"}, "units": {"hight": "m"}},
+            OF_HEIGHT | {"units": {"hight": "m"}},
             ("units",),
             "no quantity 'hight'; did you mean 'height'",
         ),
-        ({"several_labels": True, "classes": [1, 2]}, ("classes",), "several labels have `label_names`"),
+        ({"several_labels": True, "classes": [1, 2]}, ("classes",), "`classes` is for one class a sample"),
+        ({"several_labels": True, "ignore_labels": [1]}, ("ignore_labels",), "`ignore_labels` is for one class"),
+        (OF_HEIGHT | {"several_labels": True}, ("several_labels",), "`several_labels` is for one class a sample"),
+        (OF_HEIGHT | {"label_names": "names.txt"}, ("label_names",), "`label_names` is for one class a sample"),
+        (OF_HEIGHT | {"classes": [1]}, ("classes",), "`classes` is for one class a sample"),
+        (OF_HEIGHT | {"ignore_labels": [1]}, ("ignore_labels",), "`ignore_labels` is for one class a sample"),
     ],
 )
 def test_options_that_contradict_each_other(options: dict, option: tuple, message: str, arrays):

@@ -162,6 +162,13 @@ def test_targets_refused(file: str, options: dict, option: tuple, message: str, 
         ({"label": None}, (), "give either `label` or `quantities`"),
         ({"quantities": ["fold"]}, (), "give either `label` or `quantities`"),
         ({"units": {"fold": "m"}}, ("units",), "no quantity 'fold'"),
+        ({"label": ["fold"], "classes": [1]}, ("classes",), "`classes` is for one class a sample"),
+        ({"label": ["fold"], "label_names": "n.txt"}, ("label_names",), "`label_names` is for one class a sample"),
+        (
+            {"label": None, "quantities": ["fold"], "ignore_labels": [1]},
+            ("ignore_labels",),
+            "`ignore_labels` is for one class a sample",
+        ),
         ({"label": None, "quantities": ["fold"], "units": {"flod": "m"}}, ("units",), "did you mean 'fold'"),
     ],
 )
