@@ -276,6 +276,22 @@ def test_the_best_epoch_is_the_one_of_the_tasks_own_figure(made: Callable[..., M
     assert told["best_epoch"] == 1 + merits.index(min(merits))
 
 
+@BOTH
+def test_a_run_teaches_another_by_the_shipped_loss(
+    made: Callable[..., Made], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
+    teacher = made(task, False).path
+    own = "binary_cross_entropy" if task == "multilabel" else "mse"
+    loss = f"loss={{{own}: 1, distillation: {{teacher: {teacher}, features: 0.1, weight: 2}}}}"
+    recipe = load_recipe_of(data, task, loss, "modalities.far=null", "train.epochs=2")
+    pupil = run(recipe, runs=tmp_path, progress=Progress(Console(file=StringIO())))
+    assert pupil.result.modalities == ("near",)
+    told = pupil.metrics
+    assert (told["train/distillation"] > 0).all()
+    np.testing.assert_allclose(told["train/loss"], told[f"train/{own}"] + 2 * told["train/distillation"])
+
+
 # report.html
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusionkit_fakes import Crooked, Held, Jitter, Toy, index_of
+from fusionkit_fakes import Crooked, Held, Jitter, Toy, ToyLabels, ToyQuantities, index_of
 
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import Batch, InputSpec
+from fusionkit.kinds import KINDS
 from fusionkit.loading import EVALUATION, Batches, Samples, collate, loader, plainly, read_checked
 
 VECTOR, STEPS = InputSpec((3,)), InputSpec((4, 2), ragged=True)
@@ -46,6 +47,33 @@ def test_the_number_of_workers_changes_nothing(workers: int) -> None:
     assert len(alone) == len(together) == 10
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("toy", [Toy(), ToyLabels(), ToyQuantities()], ids=lambda toy: toy.task)
+def test_targets_are_what_the_task_asks_for(toy: Toy) -> None:
+    index = toy.index()
+    train = np.flatnonzero(index.labelled)[:30]
+    task = KINDS[toy.task].task(index.class_names, index.targets[train])
+    samples = Samples(toy, index.targets, toy.inputs(), task=task)
+    positions = [41, 3, 12]
+    found = samples.__getitems__([(EVALUATION, position) for position in positions]).target
+    known = index.targets[positions]
+    if toy.task == "regression":
+        known = (known - index.targets[train].mean(0)) / index.targets[train].std(0)
+    assert found.dtype == (torch.int64 if toy.task == "classification" else torch.float32)
+    np.testing.assert_allclose(found.numpy(), known, rtol=1e-6)
+
+
+def test_groups_are_numbered_over_the_whole_index() -> None:
+    toy = Toy(samples=6)
+    groups = np.array(["x", "y", "x", "z", "y", "x"])
+    samples = Samples(toy, toy.index().targets, toy.inputs(), groups=groups)
+    batch = samples.__getitems__([(EVALUATION, position) for position in (5, 3, 0, 1)])
+    assert batch.group is not None
+    assert batch.group.dtype == torch.int64
+    assert batch.group.tolist() == [0, 2, 0, 1]
+    assert batch.map(lambda tensor: tensor[2:]).group.tolist() == [0, 1]  # type: ignore[union-attr]
+    assert toy_samples().__getitems__([(0, 1)]).group is None
 
 
 def test_augmentation_depends_on_seed_epoch_and_sample_alone() -> None:

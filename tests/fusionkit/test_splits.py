@@ -49,6 +49,83 @@ def test_any_fraction_is_met_to_the_sample(share: float) -> None:
     assert len(partition.test) == round(400 * share)
 
 
+def several(targets: np.ndarray, **facts: object) -> Index:
+    """An index of labels or quantities."""
+    names = tuple(f"t{k}" for k in range(targets.shape[1]))
+    return Index([f"s{i}" for i in range(len(targets))], targets, names, **facts)  # type: ignore[arg-type]
+
+
+def test_every_label_has_its_share_and_so_have_samples_without_any() -> None:
+    random = np.random.default_rng(0)
+    targets = (random.random((2000, 4)) < [0.6, 0.3, 0.05, 0.01]).astype(np.int64)
+    targets[::20] = -1
+    known = np.flatnonzero(targets[:, 0] >= 0)
+    partition = once(several(targets), test=0.2, val=0.15)
+    assert_apart(partition)
+    assert np.array_equal(np.sort(np.concatenate(list(partition.parts().values()))), known)
+    assert len(partition.test) == round(0.2 * len(known))
+    # Drawn alike by the rarest label that a sample has: that of those, and of samples with none, is met to the sample.
+    rarest = np.where(targets > 0, targets[known].sum(0), 10**6).argmin(1)
+    stratum = np.where((targets > 0).any(1), rarest, 4)
+    for one in range(5):
+        of = known[stratum[known] == one]
+        assert abs(np.isin(partition.test, of).sum() - 0.2 * len(of)) <= 1
+        left = len(of) - np.isin(partition.test, of).sum()
+        assert abs(np.isin(partition.val, of).sum() - 0.15 * left) <= 1
+    shares = targets[partition.test].sum(0) / targets[known].sum(0)
+    assert shares[3] == pytest.approx(0.2, abs=1 / targets[known, 3].sum())
+    assert shares == pytest.approx(0.2, abs=0.04)
+
+
+def test_quantities_are_drawn_alike_over_the_range_of_the_first() -> None:
+    random = np.random.default_rng(0)
+    targets = np.stack([random.lognormal(size=1000), random.normal(size=1000)], 1)
+    targets[::25, 1] = np.nan
+    known = np.flatnonzero(~np.isnan(targets[:, 1]))
+    partition = once(several(targets), test=0.2, val=0.15)
+    assert np.array_equal(np.sort(np.concatenate(list(partition.parts().values()))), known)
+    edges = np.quantile(targets[known, 0], np.linspace(0, 1, 11))
+    for part, share in (("test", 0.2), ("val", 0.8 * 0.15), ("train", 0.8 * 0.85)):
+        held = targets[getattr(partition, part), 0]
+        found, _ = np.histogram(held, edges)
+        assert found == pytest.approx(np.full(10, share * len(known) / 10), abs=1.5)
+
+
+def test_a_quantity_with_few_values_is_drawn_alike_too() -> None:
+    targets = np.repeat([0.0, 1.0, 7.0], [500, 300, 200])[:, None]
+    partition = once(several(targets), test=0.2)
+    assert [int((targets[partition.test] == value).sum()) for value in (0, 1, 7)] == [100, 60, 40]
+
+
+@pytest.mark.parametrize("kind", ["labels", "quantities"])
+def test_groups_of_labels_and_quantities_stay_together(kind: str) -> None:
+    random = np.random.default_rng(2)
+    groups = random.integers(0, 60, 600)
+    level = random.normal(size=60)[groups]
+    targets = (level[:, None] > [0.0, 1.2]).astype(np.int64) if kind == "labels" else level[:, None]
+    partition = once(several(targets, groups=groups), test=0.25, val=0.2)
+    for one, other in combinations(partition.parts().values(), 2):
+        assert not set(groups[one]) & set(groups[other])
+    assert len(partition.test) == pytest.approx(150, abs=12)
+    assert targets[partition.test].mean(0) == pytest.approx(targets.mean(0), abs=0.12)
+
+
+def test_folds_and_official_splits_leave_out_what_has_no_target() -> None:
+    targets = np.arange(40.0)[:, None]
+    targets[::8] = np.nan
+    fold = np.arange(40) % 4
+    partitions = divide(several(targets, columns={"fold": fold}), Split(column="fold", val=0.2), folds=True)
+    assert (
+        sorted(np.concatenate([partition.test for partition in partitions]))
+        == np.flatnonzero(np.arange(40) % 8).tolist()
+    )
+    split = np.array(["train", "val", "test", "train"])[fold]
+    partition = once(several(targets, split=split))
+    assert sorted(np.concatenate(list(partition.parts().values()))) == np.flatnonzero(np.arange(40) % 8).tolist()
+    with pytest.raises(DataError, match="no labelled samples"):
+        once(several(np.full((4, 2), np.nan)), test=0.5)
+
+
 def test_rare_classes_are_never_test_whole() -> None:
     for seed in range(30):
         # Class 0 is the rarest: it comes first where classes are dealt out in order.
@@ -424,6 +501,26 @@ def test_an_index_that_contradicts_itself_is_refused() -> None:
     for targets in ([0, 2], [-2, 0]):
         with pytest.raises(DataError, match="count from 0 to 1"):
             Index(["a", "b"], np.array(targets), ("x", "y"))
+    for labels in ([[0, 2], [0, 1]], [[0, -2], [1, 1]]):
+        with pytest.raises(DataError, match="the targets do not hold 0 and 1"):
+            Index(["a", "b"], np.array(labels), ("x", "y"))
+    with pytest.raises(DataError, match="the targets are 2 a sample, and there are 3 names of them"):
+        Index(["a"], np.array([[0, 1]]), ("x", "y", "z"))
+    with pytest.raises(DataError, match="a target is infinite"):
+        Index(["a"], np.array([[0.0, np.inf]]), ("x", "y"))
+    with pytest.raises(DataError, match=r"quantities are targets \[n, K\]"):
+        Index(["a", "b"], np.array([0.0, 1.0]), ("x", "y"))
+
+
+def test_an_index_tells_its_task_and_whose_target_is_known() -> None:
+    for targets, task, known in [
+        (np.array([0, -1, 1]), "classification", [True, False, True]),
+        (np.array([[0, 1], [-1, -1], [0, 0]]), "multilabel", [True, False, True]),
+        (np.array([[-3.0, 1], [np.nan, 2], [0, np.nan]]), "regression", [True, False, False]),
+    ]:
+        index = Index(["a", "b", "c"], targets, ("x", "y"))
+        assert index.task == task
+        assert index.labelled.tolist() == known
 
 
 @pytest.mark.parametrize("buffer", [1, 4])
