@@ -123,10 +123,6 @@ def blueprint(
     """
     names = list(modalities or recipe.modalities)
     losses = [make_loss(recipe, term, task) for term in recipe.losses]
-    for name in scaled(recipe, "quantile") & frozenset(names):
-        if len(inputs[name].shape) > 2:
-            message = f"ranks are for vectors and sequences, and {name} is {inputs[name]}"
-            raise recipe.error(("modalities", name, "normalize"), message)
     return Blueprint(
         inputs={name: inputs[name] for name in names},
         encoders={name: recipe.modalities[name].encoder.build for name in names},
@@ -135,7 +131,7 @@ def blueprint(
         task=task,
         normalized=frozenset(name for name in names if standardised(recipe, name, inputs[name])),
         whitened=scaled(recipe, "whiten") & frozenset(names),
-        ranked=scaled(recipe, "quantile") & frozenset(names),
+        ranked=ranked(recipe, inputs) & frozenset(names),
         stood_in=frozenset(name for name in names if recipe.modalities[name].absent == "token"),
         branches=any(loss.needs_branches for loss in losses),
         stages=any(loss.needs_stages for loss in losses),
@@ -185,6 +181,20 @@ def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:
 def scaled(recipe: Recipe, how: str) -> frozenset[str]:
     """The modalities that are scaled in this way."""
     return frozenset(name for name, modality in recipe.modalities.items() if modality.normalize == how)
+
+
+def ranked(recipe: Recipe, inputs: Mapping[str, InputSpec]) -> frozenset[str]:
+    """The modalities that are scaled by rank.
+
+    Raises:
+        RecipeError: one of them is neither vector nor sequence.
+    """
+    names = [name for name in inputs if name in scaled(recipe, "quantile")]
+    for name in names:
+        if len(inputs[name].shape) > 2:
+            message = f"quantile is for vectors and sequences; {name} is {inputs[name]}"
+            raise recipe.error(("modalities", name, "normalize"), message)
+    return frozenset(names)
 
 
 def make_augmentation(chosen: Chosen, inputs: Mapping[str, InputSpec], task: Task) -> Augmentation | Mixing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, recipe_inputs, scaled
+from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, ranked, recipe_inputs, scaled
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
@@ -85,7 +85,7 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
                 inputs,
                 partitions,
                 whitened=scaled(recipe, "whiten"),
-                ranked=scaled(recipe, "quantile"),
+                ranked=ranked(recipe, inputs),
                 workers=recipe.data.num_workers,
                 max_bad=recipe.data.max_bad,
                 progress=move,

@@ -136,8 +136,8 @@ class _Reader(TorchDataset[_Chunk]):
                 digest.update(np.ascontiguousarray(value).data)
                 chunk.add_range(name, float(value.min()), float(value.max()))
                 if self.train[:, position].any():
-                    if name in self.ranked and len(spec.shape) <= 2:
-                        chunk.values[position, name] = value.reshape(-1, spec.channels)
+                    if name in self.ranked:
+                        chunk.values[position, name] = value.reshape(-1, spec.channels).copy()
                     moments = _moments(value, spec, name in self.whitened)
                     for partition in np.flatnonzero(self.train[:, position]).tolist():
                         chunk.add_moments((partition, name), moments)
@@ -184,7 +184,7 @@ def survey(
         inputs: the modalities wanted.
         partitions: who is train, for the statistics.
         whitened: the modalities whose covariance is wanted.
-        ranked: the modalities whose quantiles are wanted; their training values are held in memory.
+        ranked: the vectors and sequences whose quantiles are wanted; their training values are held in memory.
         workers: loader processes; the result does not depend on it.
         max_bad: the share of bad samples above which this raises.
         progress: told of (done, total).
@@ -256,11 +256,9 @@ def _refuse_if_many(bad: list[Bad], of: int, max_bad: float) -> None:
 
 def _quantiles(
     values: dict[tuple[int, str], np.ndarray], name: str, train: np.ndarray
-) -> tuple[tuple[float, ...], ...] | None:
-    """Of each channel, over the training samples; None of a modality that has no ranks."""
+) -> tuple[tuple[float, ...], ...]:
+    """Of each channel, over the training samples."""
     held = [values[position, name] for position in train.tolist() if (position, name) in values]
-    if not held:
-        return None
     found = np.quantile(np.concatenate(held).astype(np.float64), np.linspace(0, 1, QUANTILES), axis=0)
     return tuple(map(tuple, np.maximum.accumulate(found, axis=0).T.tolist()))
 

@@ -71,13 +71,17 @@ class PiecewiseLinear(nn.Module):
     """
 
     edges: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(self, bins: int):
         super().__init__()
-        self.register_buffer("edges", torch.linspace(-math.sqrt(3), math.sqrt(3), bins + 1), persistent=False)
+        least, most = torch.zeros(bins), torch.ones(bins)
+        least[0], most[-1] = -torch.inf, torch.inf
+        edges = torch.linspace(-math.sqrt(3), math.sqrt(3), bins + 1)
+        for name, buffer in (("edges", edges), ("least", least), ("most", most)):
+            self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N bins"]:
         low, high = self.edges[:-1], self.edges[1:]
-        place = (value.unsqueeze(-1) - low) / (high - low)
-        first, *middle, last = place.unbind(-1)
-        return torch.stack([first.clamp(max=1), *(cell.clamp(0, 1) for cell in middle), last.clamp(min=0)], -1)
+        return ((value.unsqueeze(-1) - low) / (high - low)).clamp(self.least, self.most)

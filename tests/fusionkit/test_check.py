@@ -249,6 +249,6 @@ def test_the_cost_of_a_model_is_for_one_sample() -> None:
 
 def test_ranks_of_a_map_are_refused_with_their_line() -> None:
     chosen = recipe(modalities={"image": {"encoder": "conv", "normalize": "quantile"}, "vector": "linear"})
-    message = "recipe: modalities.image.normalize: ranks are for vectors and sequences, and image is 2 x 6 x 6"
+    message = "recipe: modalities.image.normalize: quantile is for vectors and sequences; image is 2 x 6 x 6"
     with pytest.raises(RecipeError, match=message):
         check(load_recipe(chosen, registry=registry()))

@@ -1,11 +1,22 @@
+from dataclasses import replace
+from io import StringIO
+
 import numpy as np
 import pytest
 import torch
+from fusionkit_fakes import Toy, recipe, registry
+from rich.console import Console
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import QuantileTransformer
 
+from fusionkit.assembly import blueprint, make_task
+from fusionkit.errors import RecipeError
+from fusionkit.experiment import run
 from fusionkit.flow import InputSpec
+from fusionkit.loading import EVALUATION, Samples
 from fusionkit.normalization import QUANTILES, RIDGE, Quantile, Standardize, Statistics, Whiten
+from fusionkit.progress import Progress
+from fusionkit.recipe import load_recipe
 
 
 def correlated(shape: tuple[int, ...], axis: int) -> np.ndarray:
@@ -114,3 +125,62 @@ def test_ranks_travel_with_the_weights():
     assert torch.equal(fresh(given), made(given))
     with pytest.raises(ValueError, match="ranks need the quantiles"):
         Quantile(InputSpec((2,)), Statistics((0.0, 0.0), (1.0, 1.0)))
+
+
+def test_ranks_keep_full_precision_under_autocast_and_pass_gradients_on():
+    values = np.random.default_rng(3).exponential(size=(500, 2)).astype(np.float32)
+    scale = ranked(values, (2,))
+    given = torch.from_numpy(values).requires_grad_()
+    plain = scale(given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(scale(given), plain)
+    (slope,) = torch.autograd.grad(plain[:, 0].sum(), given)
+    assert (slope[:, 1] == 0).all()
+    # That of the line between the two quantiles around each value.
+    quantiles = np.quantile(values[:, 0].astype(np.float64), np.linspace(0, 1, QUANTILES))
+    above = np.searchsorted(quantiles, values[:, 0], side="right")
+    inside = (above > 0) & (above < QUANTILES) & (np.abs(quantiles[:, None] - values[:, 0]).min(0) > 1e-6)
+    expected = np.sqrt(12) / (QUANTILES - 1) / np.diff(quantiles)[above[inside] - 1]
+    np.testing.assert_allclose(slope[inside, 0].numpy(), expected, rtol=1e-2)
+    assert inside.sum() > 300
+
+
+RANKED = {name: {"encoder": "linear", "normalize": "quantile"} for name in ("vector", "steps")}
+
+
+def test_ranks_of_a_run_are_of_its_train_and_answer_from_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
+    chosen = load_recipe(recipe(modalities=RANKED, train={"epochs": 1}), registry=registry())
+    made = run(chosen, runs=tmp_path, progress=Progress(Console(file=StringIO())))
+    weights = torch.load(made.path / "checkpoints" / "fusion" / "best.ckpt", weights_only=True)["model"]
+    toy = Toy()
+    train = np.flatnonzero(toy.index().split == "train").tolist()
+    steps = np.linspace(0, 1, QUANTILES)
+    for name, values in (
+        ("vector", np.stack([toy.read(position)["vector"] for position in train])),
+        ("steps", np.concatenate([toy.read(position)["steps"] for position in train])),
+    ):
+        expected = np.quantile(values.astype(np.float64), steps, axis=0).T
+        np.testing.assert_allclose(weights[f"normalizers.{name}.quantiles"], expected, rtol=1e-6)
+
+    inputs = {name: toy.inputs()[name] for name in RANKED}
+    model = blueprint(chosen, inputs, make_task(chosen, ("a", "b", "c"))).restore().eval()
+    model.load_state_dict(weights)
+    positions = [list(toy.index().ids).index(id) for id in made.predictions.ids]
+    batch = Samples(toy, toy.index().targets, inputs).__getitems__([(EVALUATION, position) for position in positions])
+    with torch.no_grad():
+        answers = model(batch).logits.softmax(1)
+        np.testing.assert_allclose(answers, made.predictions.answers, atol=1e-6)
+        # The middle rank stands where nothing is.
+        absent = replace(batch, present=batch.present | {"vector": torch.zeros(len(batch), dtype=torch.bool)})
+        batch.inputs["vector"].fill_(torch.nan)
+        prepared = model.prepare(absent)["vector"].value
+        assert (prepared == 0).all()
+
+
+def test_ranks_of_a_map_are_refused_before_a_sample_is_read(tmp_path):
+    chosen = recipe(data={"source": "unreadable"}, modalities=RANKED | {"image": RANKED["vector"]})
+    message = "recipe: modalities.image.normalize: quantile is for vectors and sequences; image is 2 x 6 x 6"
+    with pytest.raises(RecipeError, match=message):
+        run(load_recipe(chosen, registry=registry()), runs=tmp_path, progress=Progress(Console(file=StringIO())))
+    assert not list(tmp_path.iterdir())

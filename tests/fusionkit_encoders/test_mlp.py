@@ -1,10 +1,14 @@
 """The MLP encoder."""
 
+import numpy as np
 import pytest
 import torch
 from fusionkit_encoders.mlp import MLP, PiecewiseLinear
 
+from fusionkit.errors import RecipeError
 from fusionkit.flow import InputSpec
+from fusionkit.normalization import QUANTILES, Quantile, Statistics
+from fusionkit.recipe import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -16,6 +20,7 @@ from fusionkit.flow import InputSpec
         (InputSpec((3, 4, 5)), {}),
         (InputSpec((6, 5), ragged=True), {"tokens": 2}),
         (InputSpec((7,)), {"bins": 5}),
+        (InputSpec((6, 5), ragged=True), {"bins": 2, "tokens": 2}),
     ],
 )
 def test_keeps_the_contract(check_encoder, spec, options):
@@ -28,8 +33,9 @@ def test_tokens_are_as_wide_as_asked():
     assert not torch.allclose(features.tokens[:, 0], features.tokens[:, 1])
 
 
-def test_steps_that_are_not_valid_change_nothing():
-    encoder = MLP(InputSpec((4, 3), ragged=True)).eval()
+@pytest.mark.parametrize("bins", [None, 3])
+def test_steps_that_are_not_valid_change_nothing(bins):
+    encoder = MLP(InputSpec((4, 3), ragged=True), bins=bins).eval()
     value = torch.randn(2, 4, 3)
     valid = torch.tensor([[True, True, False, False]] * 2)
     other = value.clone()
@@ -66,3 +72,24 @@ def test_piecewise_linear_encoding_is_the_papers():
                 expected.append((x - a) / (b - a))
         found = PiecewiseLinear(4)(torch.tensor([[x]]))[0, 0].tolist()
         assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_even_bins_of_ranks_are_bins_of_even_counts():
+    """After scaling by rank, as many training values lie in each bin."""
+    values = np.random.default_rng(0).lognormal(size=(3200, 1)).astype(np.float32)
+    held = np.quantile(values, np.linspace(0, 1, QUANTILES), axis=0).T
+    scale = Quantile(InputSpec((1,)), Statistics((0.0,), (1.0,), quantiles=tuple(map(tuple, held.tolist()))))
+    encoded = PiecewiseLinear(8)(scale(torch.from_numpy(values)))
+    inside = ((encoded > 0) & (encoded < 1)).sum((0, 1))
+    assert inside.tolist() == pytest.approx([400] * 8, abs=2)
+
+
+@pytest.mark.parametrize("bins", [1, 0, 2.5])
+def test_fewer_than_two_bins_are_refused(bins):
+    chosen = {
+        "data": {"source": "arrays", "root": "x", "inputs": {"vector": "x.npy"}, "labels": "y.npy"},
+        "modalities": {"vector": {"encoder": {"name": "mlp", "bins": bins}, "normalize": "quantile"}},
+        "fusion": "concat",
+    }
+    with pytest.raises(RecipeError, match=r"modalities.vector.encoder.bins"):
+        load_recipe(chosen)

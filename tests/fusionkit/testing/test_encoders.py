@@ -142,3 +142,9 @@ class TestMLP(EncoderSuite):
     component = "encoder:mlp"
     options = {"dropout": 0.0}
     specs = (InputSpec((6,)), InputSpec((3, 4, 4)))
+
+
+class TestMLPOfPlaces(EncoderSuite):
+    component = "encoder:mlp"
+    options = {"dropout": 0.0, "bins": 4}
+    specs = (InputSpec((6,)), InputSpec((5, 3), ragged=True))
