@@ -142,7 +142,7 @@ def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, 
     if model.head is not None:
         heads = {"head": model.head} | heads
     fusion_parameters = _parameters(model.fusion, counted)
-    linear = [_head_row(part, head, _parameters(head, counted)) for part, head in heads.items()]
+    linear = [_head_row(part, head, _parameters(head, counted), recipe.task) for part, head in heads.items()]
     total = _multiply_adds(model, batch)
     rest = total - sum(row.multiply_adds for row in [*rows, *linear])
     width = str(model(batch).fused.shape[1])
@@ -171,9 +171,10 @@ def _encoder_row(
     )
 
 
-def _head_row(part: str, head: nn.Linear, parameters: int) -> CheckRow:
-    width, classes = head.in_features, head.out_features
-    return CheckRow(part, "linear", str(width), f"{classes} classes", None, parameters, width * classes)
+def _head_row(part: str, head: nn.Linear, parameters: int, task: str) -> CheckRow:
+    width, outputs = head.in_features, head.out_features
+    called = {"classification": "classes", "multilabel": "labels"}.get(task, "quantities")
+    return CheckRow(part, "linear", str(width), f"{outputs} {called}", None, parameters, width * outputs)
 
 
 def _parameters(module: nn.Module, counted: set[int] | None = None) -> int:
