@@ -50,8 +50,13 @@ class Objective(nn.Module):
             return output, {}
         if self.teachers:
             with torch.no_grad():
-                output.teachers = {name: teacher(batch) for name, teacher in self.teachers.items()}
+                output.teachers = {name: self._taught(teacher, batch) for name, teacher in self.teachers.items()}
         return output, {name: self._term(cast(Loss, loss), output, batch) for name, loss in self.losses.items()}
+
+    def _taught(self, teacher: FusionModel, batch: Batch) -> Output:
+        """What a teacher says, its quantities standardised as the pupil's are."""
+        said: Output = teacher(batch)
+        return replace(said, logits=teacher.in_scale_of(self.model, said.logits))
 
     def _term(self, loss: Loss, output: Output, batch: Batch) -> Tensor:
         """A term of the main prediction; of each branch's too, where the fusion hands them no gradient."""

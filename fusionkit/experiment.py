@@ -99,7 +99,9 @@ def run(
         _hold_teachers(recipe, opened)
         fit_losses(recipe, plan, _taught(opened))
         for variant in planned[1:]:
-            lacking = left_out(recipe, variant.blueprint(recipe, opened.inputs, task), _taught(opened))
+            alone = variant.blueprint(recipe, opened.inputs, task)
+            fit_losses_of_baseline(recipe, alone, _taught(opened))
+            lacking = left_out(recipe, alone, _taught(opened))
             notes += [f"the baseline {variant.name} is trained {term}" for term in lacking]
     for note in notes:
         progress.line(f"note: {note}")

@@ -42,6 +42,9 @@ class FusionModel(nn.Module):
         stage_heads: per intermediate stage of the fusion, a head on its representation; may be empty.
     """
 
+    target_mean: Tensor
+    target_std: Tensor
+
     def __init__(
         self,
         task: Task,
@@ -56,6 +59,9 @@ class FusionModel(nn.Module):
     ):
         super().__init__()
         self.task = task
+        if task.kind == "regression":  # they travel with the weights: another run's quantities are scaled otherwise
+            self.register_buffer("target_mean", torch.tensor(task.mean))
+            self.register_buffer("target_std", torch.tensor(task.std))
         self.normalizers, self.encoders, self.fusion = normalizers, encoders, fusion
         self.head, self.branches, self.stand_ins = head, branches, stand_ins
         self.penalties = penalties
@@ -81,6 +87,12 @@ class FusionModel(nn.Module):
             attention=fused.attention,
             penalties=fused.penalties,
         )
+
+    def in_scale_of(self, other: FusionModel, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """This model's logits as another one would say the same: quantities in its standardisation."""
+        if self.task.kind != "regression":
+            return logits
+        return (logits * self.target_std + self.target_mean - other.target_mean) / other.target_std
 
     def prepare(self, batch: Batch) -> dict[str, Input]:
         """Normalise; put zero, the training mean, wherever there is no value.

@@ -57,8 +57,9 @@ class Schedule(Section):
                 return key, f"there is no epoch {epoch}; the last one is {epochs}"
         if self.shape == "step":
             return ("end", "a step has no end; it is at `start`") if self.end is not None else None
-        end = epochs if self.end is None else self.end
-        return None if self.start < end else ("end", f"epoch {end} does not come after `start`, {self.start}")
+        if self.end is not None and self.end <= self.start:
+            return "end", f"epoch {self.end} does not come after `start`, {self.start}"
+        return None
 
 
 Weight: TypeAlias = float | Schedule | Learned

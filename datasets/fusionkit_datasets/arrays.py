@@ -152,7 +152,9 @@ class ArrayDataset(Dataset):
         parts = {}
         for part, reference in by_part(source).items():
             with blamed_on(*option, *([part] if part else [])):
-                parts[part] = _fact(self.root, reference, one_hot=option == ("labels",), words=words)
+                rows = option == ("labels",)
+                several = rows and self.task == "multilabel"
+                parts[part] = _fact(self.root, reference, one_hot=rows, several=several, words=words)
         sizes = {part: len(values) for part, values in parts.items()}
         if any(values.dtype.kind == "U" for values in parts.values()):
             return np.concatenate([values.astype(np.str_) for values in parts.values()]), sizes
@@ -285,13 +287,15 @@ def _stacked_shape(references: list[ArrayRef], layouts: list[Layout]) -> tuple[i
     return (*first[:channels], total, *first[channels + 1 :])
 
 
-def _fact(root: Path, reference: FileRef, *, one_hot: bool, words: bool) -> np.ndarray:
-    """One value a sample; one-hot rows are let through where they are welcome."""
+def _fact(root: Path, reference: FileRef, *, one_hot: bool, several: bool, words: bool) -> np.ndarray:
+    """One value a sample; one-hot rows are let through where they are welcome, rows of several labels as they are."""
     values = load_facts(root, reference, words=words)
     try:
         values = take(values, reference.axis, reference.index)
     except LayoutError as error:
         raise DataError(f"{reference}: {error}", root / reference.file) from None
+    if several and values.ndim == 2:
+        return values
     if values.ndim != 1:  # MATLAB's vectors are n x 1 or 1 x n
         values = values.reshape([size for size in values.shape if size != 1] or [1])
     if values.ndim > (2 if one_hot else 1):

@@ -51,7 +51,8 @@ class ModalityDropout(Augmentation):
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         # A draw for each modality, whether it is there or not: what is absent changes nothing for the others.
         draws = {name: random.random() / share for name, share in self.probability.items()}
-        held = [name for name, value in sample.items() if value is not None]
+        # A sample may hold more than is the model's own: what a teacher reads.
+        held = [name for name in self.inputs if sample.get(name) is not None]
         dropped = {name for name in held if draws.get(name, 1.0) < 1}
         if len(dropped) == len(held):
             # Given that it is below 1, a draw is uniform: the greatest is a fair choice.

@@ -367,3 +367,20 @@ def test_one_modality_alone_needs_no_fusion() -> None:
     output = model(batch_of({"image": IMAGE}))
     assert torch.equal(output.fused, output.embeddings["image"])
     assert not list(model.fusion.parameters())
+
+
+def test_quantities_of_another_standardisation_are_said_in_this_ones() -> None:
+    inputs = {"vector": InputSpec((5,))}
+    tasks = [
+        Task("regression", ("x", "y"), samples=9, mean=mean, std=std)
+        for mean, std in [((10.0, -1.0), (2.0, 4.0)), ((7.0, 3.0), (5.0, 0.5))]
+    ]
+    teacher, pupil = (Blueprint(inputs, {"vector": Linear}, Cat, Cat, task).build({}) for task in tasks)
+    logits = torch.tensor([[0.5, -1.0], [2.0, 0.0]])
+    quantities = logits * torch.tensor([2.0, 4.0]) + torch.tensor([10.0, -1.0])
+    expected = (quantities - torch.tensor([7.0, 3.0])) / torch.tensor([5.0, 0.5])
+    torch.testing.assert_close(teacher.in_scale_of(pupil, logits), expected)
+    # They come with the weights, whatever task the model was rebuilt for.
+    rebuilt = Blueprint(inputs, {"vector": Linear}, Cat, Cat, tasks[1]).restore()
+    rebuilt.load_state_dict(teacher.state_dict())
+    torch.testing.assert_close(rebuilt.in_scale_of(pupil, logits), expected)

@@ -491,3 +491,9 @@ def test_the_metrics_of_a_run_hold_every_term(tmp_path: Path, monkeypatch: pytes
         for name in ("entropy", "branches"):
             product = float(row[f"weight/{name}"]) * float(row[f"train/{name}"])
             assert float(row[f"weighted/{name}"]) == pytest.approx(product)
+
+
+def test_a_training_of_one_epoch_takes_what_a_schedule_begins_with() -> None:
+    whole = schedule(**{"from": 0.2, "to": 1})
+    assert whole.problem(1) is None
+    assert whole.at(1, 1) == 0.2

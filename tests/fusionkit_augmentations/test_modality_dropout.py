@@ -109,3 +109,13 @@ def test_what_cannot_be_dropped_is_told(inputs, probability, message):
 def test_options_are_shares(probability):
     with pytest.raises(ValueError, match="probability"):
         options_model(ModalityDropout)(probability=probability)
+
+
+def test_what_a_teacher_reads_beside_counts_for_nothing():
+    own = {name: InputSpec((2,)) for name in ("image", "visits")}
+    dropout = ModalityDropout(own, probability=0.5)
+    for seed in range(200):
+        sample = {"image": np.ones(2), "visits": None, "lidar": np.ones(2)}
+        found = dropout(sample, np.random.default_rng(seed))
+        assert found["image"] is not None
+        assert found["lidar"] is not None

@@ -127,6 +127,19 @@ def test_labels(arrays):
 SEVERAL = np.stack([LABEL == 1, LABEL == 2, LABEL < 3], 1)
 
 
+def test_several_labels_of_one_sample_or_one_column_stay_rows(tmp_path: Path, make):
+    np.savez(tmp_path / "few.npz", x=np.ones((3, 2)), y=np.array([[1, 0, 1]] * 3), one=np.array([[1], [0], [1]]))
+    np.savez(tmp_path / "single.npz", x=np.ones((1, 2)), y=np.array([[0, 1, 1]]))
+    inputs, labels = (
+        {part: f"{file}.npz:{key}" for part, file in (("train", "few"), ("test", "single"))} for key in "xy"
+    )
+    data = make(ArrayDataset, root=tmp_path, inputs={"v": inputs}, labels=labels, several_labels=True)
+    assert data.index().targets.tolist() == [[1, 0, 1]] * 3 + [[0, 1, 1]]
+    few = {"inputs": {"v": "few.npz:x"}, "labels": "few.npz:one"}
+    alone = make(ArrayDataset, root=tmp_path, several_labels=True, **few)
+    assert alone.index().targets.tolist() == [[1], [0], [1]]
+
+
 def test_several_labels(root: Path, arrays):
     np.savez(root / "b.npz", bool=SEVERAL, float=np.where(LABEL[:, None] == 4, np.nan, SEVERAL))
     data = arrays(inputs={"v": "a.mat:vector"}, labels="b.npz:bool", several_labels=True)
