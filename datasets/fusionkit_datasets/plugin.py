@@ -29,6 +29,12 @@ def fusionkit_components() -> Iterator[Component]:
     )
     yield Component(
         "dataset",
+        "rasters",
+        "fusionkit_datasets.rasters:Rasters",
+        "ground windows of co-located rasters, each at its own resolution and CRS; labels from rasters or vector files",
+    )
+    yield Component(
+        "dataset",
         "urfc",
         "fusionkit_datasets.urfc:URFC",
         "urban region function classification: satellite tiles and visit records",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import rasterio
+from rasterio import Affine
 
 from fusionkit.options import options_model
 
@@ -22,6 +25,26 @@ def make() -> Callable[..., Any]:
         return target(**dict(options_model(target).model_validate_json(json.dumps(options, default=str))))
 
     return make
+
+
+@pytest.fixture
+def geotiff() -> Callable[..., Path]:
+    """Write values `[C, H, W]` as a GeoTIFF; by default of pixels of 10 m, its upper left corner at (1000, 2000)."""
+
+    def geotiff(
+        path: Path, values: np.ndarray, *, pixel: float = 10, corner: Any = (1000, 2000), **profile: Any
+    ) -> Path:
+        count, height, width = values.shape
+        where = {"crs": "EPSG:32617", "transform": Affine(pixel, 0, corner[0], 0, -pixel, corner[1])}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = {"count": count, "height": height, "width": width, "dtype": values.dtype}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that do not say where they lie
+            with rasterio.open(path, "w", driver="GTiff", **shape, **(where | profile)) as file:
+                file.write(values)
+        return path
+
+    return geotiff
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from fusionkit.options import options_model
 from fusionkit.registry import load_registry
 from fusionkit.sections import Data
 
-NAMES = ["arrays", "table", "patches", "urfc"]
+NAMES = ["arrays", "table", "patches", "rasters", "urfc"]
 
 
-def test_four_datasets():
+def test_five_datasets():
     records = list(plugin.fusionkit_components())
     assert [record.name for record in records] == NAMES
     assert {record.kind for record in records} == {"dataset"}
