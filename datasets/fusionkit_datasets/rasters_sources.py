@@ -200,7 +200,7 @@ def open_raster(
     if wrong := [band for band in bands if band not in known]:
         raise DataError(f"there is no band {listed(wrong)}; it has 1 to {len(known)}", path)
     nodata = source.nodata if source.nodata is not None else raster.nodata
-    if target is not None:
+    if target is not None and not _on(raster, target):
         with reading(path):
             raster = _warped(raster, target, nodata, Resampling[source.resampling or default])
     dtype = np.dtype(raster.dtypes[bands[0] - 1])
@@ -216,6 +216,15 @@ def _measured(raster: DatasetReader) -> list[int]:
 
 def _upright(transform: Affine) -> bool:
     return transform.b == 0 == transform.d and transform.a > 0 > transform.e
+
+
+def _on(raster: DatasetReader, target: Target) -> bool:
+    """Whether the raster's pixels are pixels of the target's grid, so that nothing has to be resampled."""
+    here, there = raster.transform, target.transform
+    if raster.crs != target.crs or not _upright(here) or not np.allclose((here.a, here.e), (there.a, there.e), 1e-9):
+        return False
+    apart = np.array([(here.c - there.c) / there.a, (here.f - there.f) / there.e])
+    return bool(np.abs(apart - np.round(apart)).max() < 1e-3)
 
 
 def _warped(raster: DatasetReader, target: Target, nodata: float | None, how: Resampling) -> WarpedVRT:
