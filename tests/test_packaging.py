@@ -131,5 +131,7 @@ def test_pins_cover_what_is_installed_and_nothing_local():
     assert all(len(exact) == 1 and next(iter(exact)).operator == "==" for exact in pinned.values())
     for text in requires("fusionkit-geo") or []:
         wanted = Requirement(text)
+        if wanted.name == "fusionkit-geo":  # an extra of ours within another: its own lines are in the list too
+            continue
         exact = pinned[wanted.name.lower()]
         assert wanted.specifier.contains(next(iter(exact)).version), text
