@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from fusionkit.components import Component, hookimpl
 
 if TYPE_CHECKING:
-    from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Index, Loss, Mixing, Sample
+    from fusionkit.contract import (
+        Augmentation,
+        Dataset,
+        Encoder,
+        Fusion,
+        Index,
+        Loss,
+        Mixing,
+        Sample,
+        TextEncoder,
+        Tokenizer,
+    )
     from fusionkit.errors import BadSample, DataError, FusionkitError, RecipeError, RequestError, ShapeError
     from fusionkit.experiment import run
     from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
@@ -18,7 +29,18 @@ if TYPE_CHECKING:
 
 # Imported at first use: a plugin's record file says `from fusionkit import Component` and must not load torch.
 _HOMES = {
-    "contract": ("Augmentation", "Dataset", "Encoder", "Fusion", "Index", "Loss", "Mixing", "Sample"),
+    "contract": (
+        "Augmentation",
+        "Dataset",
+        "Encoder",
+        "Fusion",
+        "Index",
+        "Loss",
+        "Mixing",
+        "Sample",
+        "TextEncoder",
+        "Tokenizer",
+    ),
     "errors": ("BadSample", "DataError", "FusionkitError", "RecipeError", "RequestError", "ShapeError"),
     "experiment": ("run",),
     "flow": ("Batch", "FeatureSpec", "Features", "Fused", "Input", "InputSpec", "Output", "Task"),
@@ -56,6 +78,8 @@ __all__ = [
     "Sample",
     "ShapeError",
     "Task",
+    "TextEncoder",
+    "Tokenizer",
     "hookimpl",
     "load_recipe",
     "run",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor, nn
 
 from fusionkit.errors import BadSample, DataError
@@ -20,7 +20,8 @@ from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec
 from fusionkit.stages import in_step
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
-"""One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent."""
+"""One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent. Text is
+an array without axes: `np.array("a caption")`."""
 
 
 class Encoder(nn.Module, ABC):
@@ -61,6 +62,57 @@ class Encoder(nn.Module, ABC):
         for stage in range(len(self.stages)):
             features = self.step(stage, features)
         return self.finish(features)
+
+
+class Tokenizer(ABC):
+    """Turns text into token ids. What it learns, it learns from the texts of the training samples."""
+
+    length: int
+    """The most tokens of a text; what is behind them is cut off."""
+    vocabulary: int
+    """Ids are below this, known before any text is read."""
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn the tokens, in a way that does not depend on anything but the texts and their order."""
+
+    @abstractmethod
+    def __call__(self, text: str) -> Int32[np.ndarray, " t"]:
+        """The ids of a text: one or more, at most `length`."""
+
+    @abstractmethod
+    def words(self, ids: Int32[np.ndarray, " t"]) -> list[str]:
+        """What each id stands for, to be printed beside it."""
+
+    @abstractmethod
+    def state(self) -> str:
+        """All that was learned, as text that `restore` reads; it is kept with the run."""
+
+    @abstractmethod
+    def restore(self, state: str) -> None:
+        """Learn what another one of the same options learned.
+
+        Raises:
+            DataError: the state is damaged.
+        """
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the encoder reads."""
+        return InputSpec((self.length,), ragged=True, text=True, vocabulary=self.vocabulary)
+
+
+class TextEncoder(Encoder):
+    """An encoder of token ids `[B, T]`; `valid` says which are real."""
+
+    @classmethod
+    @abstractmethod
+    def tokenizer(cls, **options: Any) -> Tokenizer:
+        """The tokenizer that belongs to an encoder of these options, which are those of its constructor.
+
+        Raises:
+            RequestError: it cannot be had: a vocabulary that is not on this machine, for example.
+        """
 
 
 class Fusion(nn.Module, ABC):

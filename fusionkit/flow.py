@@ -22,11 +22,16 @@ class InputSpec:
         shape: `(D,)` for vectors, `(T, D)` for sequences, `(C, H, W)` for maps and cubes.
         counts: True for non-negative event counts, which are not standardised unless a recipe asks for it.
         ragged: True where samples may be shorter than `shape` says and carry a mask of valid steps.
+        text: True where a sample's value is text, an array of no axes that holds a `str`; a dataset's `shape` is then
+            `()`. What a model reads of it are the token ids `(T,)`, ragged, that its encoder's tokenizer makes.
+        vocabulary: of these, how many there are; 0 where nothing is tokenized.
     """
 
     shape: tuple[int, ...]
     counts: bool = False
     ragged: bool = False
+    text: bool = False
+    vocabulary: int = 0
 
     @property
     def channel_axis(self) -> int:
@@ -38,7 +43,7 @@ class InputSpec:
         return self.shape[self.channel_axis]
 
     def __str__(self) -> str:
-        return " x ".join(map(str, self.shape))
+        return " x ".join(map(str, self.shape)) or ("text" if self.text else "a number")
 
 
 @dataclass
