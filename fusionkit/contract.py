@@ -281,6 +281,10 @@ class Augmentation(ABC):
         inputs: per modality, the shape of its arrays. A sample may hold fewer: a baseline reads its own modality alone.
     """
 
+    makes_absent: frozenset[str] = frozenset()
+    """The modalities that it leaves out of some samples, so that the model learns to do without; a constructor may
+    set it."""
+
     def __init__(self, inputs: Mapping[str, InputSpec]):
         self.inputs = dict(inputs)
 

@@ -71,6 +71,8 @@ def finish(
         folds=main.folds,
         per_quantity=main.details if recipe.task == "regression" else (),
         units=opened.index.units,
+        inputs={name: opened.inputs[name] for name in recipe.modalities},
+        absent={name: opened.survey.absent[name] for name in recipe.modalities},
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)
     for name, held in compared.items():

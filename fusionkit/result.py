@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fusionkit.errors import RequestError
 from fusionkit.estimates import Comparison, Estimate, Verdict, difference_text, finite, interval_note, p_text
+from fusionkit.flow import InputSpec
 from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS, primary
 from fusionkit.kinds import KINDS
 from fusionkit.metrics import ClassFigures
@@ -147,6 +148,8 @@ class Result:
         folds: figures of every fold, where folds are pooled.
         per_quantity: of a regression.
         units: of the quantities.
+        inputs: the shape of each modality, which a saved model is rebuilt from; empty in runs of earlier versions.
+        absent: per modality, how many of the samples that were read lack it.
     """
 
     name: str
@@ -166,6 +169,8 @@ class Result:
     folds: tuple[Fold, ...] = ()
     per_quantity: tuple[QuantityFigures, ...] = ()
     units: tuple[str, ...] = ()
+    inputs: dict[str, InputSpec] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As in `result.json`. A baseline's figures stand where the run's own stand under `metrics`."""

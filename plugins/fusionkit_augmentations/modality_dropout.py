@@ -47,6 +47,7 @@ class ModalityDropout(Augmentation):
             self.probability = dict(probability)
         else:
             self.probability = dict.fromkeys(inputs, probability)
+        self.makes_absent = frozenset(self.probability)
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         # A draw for each modality, whether it is there or not: what is absent changes nothing for the others.

@@ -362,6 +362,7 @@ class Jitter(Augmentation):
     def __init__(self, inputs: Mapping[str, InputSpec], *, drop: float = 0.0):
         super().__init__(inputs)
         self.drop = drop
+        self.makes_absent = frozenset({"vector"} if drop else ())
 
     def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
         changed: Sample = {

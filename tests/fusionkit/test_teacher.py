@@ -337,11 +337,12 @@ def test_a_run_without_folds_for_one_with_folds(refused: Callable[..., str], tea
 def test_a_run_whose_weights_are_gone_or_of_another_model(tmp_path: Path, teacher: Run) -> None:
     toy = Toy()
     made = Teacher.load(str(teacher.path), toy.inputs(), TASK)
-    assert made.model(None).task == TASK
+    assert made.model(None).task == replace(TASK, samples=3)
     with pytest.raises(FusionkitError, match=r"fusion-foldx.best\.ckpt: the weights cannot be loaded"):
         made.model("x")
-    other = replace(made, recipe=load_recipe(made.recipe.resolved(), ["fusion.dim=7"]))
-    with pytest.raises(FusionkitError, match=r"best\.ckpt: the weights cannot be loaded"):
+    changed = load_recipe(made.saved.recipe.resolved(), ["fusion.dim=7"])
+    other = Teacher(replace(made.saved, recipe=changed))
+    with pytest.raises(FusionkitError, match=r"best\.ckpt: the weights cannot be loaded: size mismatch for fusion"):
         other.model(None)
 
 
@@ -364,5 +365,5 @@ def test_a_run_is_loaded_once_and_only_where_a_term_names_one(teacher: Run) -> N
     assert load_teachers(load_recipe(recipe()), toy.inputs(), TASK) == {}
     taught: Recipe = load_recipe(pupil(teacher))
     (made,) = load_teachers(taught, toy.inputs(), TASK).values()
-    assert made.run.path == teacher.path
+    assert made.saved.run.path == teacher.path
     assert made.place == ("loss", "imitate", "teacher")

@@ -50,6 +50,8 @@ def test_draws_are_independent_and_one_modality_stays(draws, probability):
 
 
 def test_modalities_without_a_probability_stay(draws):
+    assert ModalityDropout(THREE, probability=0.2).makes_absent == {"a", "b", "c"}
+    assert ModalityDropout(THREE, probability={"b": 0.9}).makes_absent == {"b"}
     assert kept(ModalityDropout(THREE, probability={"b": 0.9}), draws, count=200).keys() == {"abc", "ac"}
 
 
