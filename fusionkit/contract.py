@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Int32, Shaped
 from torch import Tensor, nn
 
 from fusionkit.errors import BadSample, DataError
@@ -57,7 +57,7 @@ class Encoder(nn.Module, ABC):
         """Run after the last stage, for example a final norm."""
         return features
 
-    def forward(self, value: Float[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None = None) -> Features:
+    def forward(self, value: Shaped[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None = None) -> Features:
         features = self.embed(value, valid)
         for stage in range(len(self.stages)):
             features = self.step(stage, features)

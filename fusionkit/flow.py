@@ -88,9 +88,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Input:
-    """One modality on its way into an encoder: normalised, zero where absent."""
+    """One modality on its way into an encoder: normalised, or ids of tokens; zero where absent."""
 
-    value: Float[Tensor, "B ..."]
+    value: Shaped[Tensor, "B ..."]
     present: Bool[Tensor, " B"]
     valid: Bool[Tensor, "B T"] | None = None
 

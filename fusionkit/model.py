@@ -329,7 +329,8 @@ def meta_batch(inputs: Mapping[str, InputSpec], size: int = 2) -> Batch:
 def _meta_input(spec: InputSpec, size: int = 2) -> Input:
     present = torch.ones(size, dtype=torch.bool, device="meta")
     valid = torch.ones(size, spec.shape[0], dtype=torch.bool, device="meta") if spec.ragged else None
-    return Input(torch.zeros(size, *spec.shape, device="meta"), present, valid)
+    kind = torch.int64 if spec.vocabulary else None  # ids of tokens
+    return Input(torch.zeros(size, *spec.shape, dtype=kind, device="meta"), present, valid)
 
 
 @contextmanager

@@ -19,4 +19,7 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("encoder", "spectral", f"{HERE}.spectral:Spectral", "spectra, pixel by pixel")
     yield Component("encoder", "mlp", f"{HERE}.mlp:MLP", "feature vectors")
     yield Component("encoder", "sequence", f"{HERE}.sequence:Sequence", "feature sequences: GRU, transformer or TCN")
+    yield Component(
+        "encoder", "text_transformer", f"{HERE}.text_transformer:TextTransformer", "text from scratch, with a tokenizer"
+    )
     yield Component("encoder", "dual_vit", f"{HERE}.dual_vit:DualViTEncoder", "Dual-ViT S, B or L, from scratch")

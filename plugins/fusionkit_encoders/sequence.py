@@ -123,7 +123,7 @@ class TransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
         if width % heads:
-            raise ShapeError(f"sequence: a width of {width} cannot be split among {heads} heads")
+            raise ShapeError(f"a width of {width} cannot be split among {heads} heads")
         self.layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout, activation=F.gelu, batch_first=True, norm_first=True
         )

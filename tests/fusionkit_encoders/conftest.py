@@ -40,7 +40,7 @@ def check_encoder(randomised) -> Callable[..., None]:
     def check(make: Make, spec: InputSpec) -> None:
         torch.manual_seed(0)
         encoder = randomised(make()).eval()
-        value = torch.rand(4, *spec.shape) * 3
+        value = torch.randint(spec.vocabulary, (4, *spec.shape)) if spec.text else torch.rand(4, *spec.shape) * 3
         valid = None
         if spec.ragged:
             lengths = torch.tensor([spec.shape[0], 1, max(spec.shape[0] - 2, 1), 2])
@@ -68,7 +68,10 @@ def _does_not_write(encoder, value, valid):
 def _samples_are_independent(encoder, value, valid):
     together = encoder(value, valid).pooled
     other = value.clone()
-    other[1:] += 5 * torch.rand_like(other[1:])
+    if encoder.spec.text:
+        other[1:] = torch.randint_like(other[1:], encoder.spec.vocabulary)
+    else:
+        other[1:] += 5 * torch.rand_like(other[1:])
     changed = encoder(other, valid).pooled
     torch.testing.assert_close(changed[0], together[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(changed[1:], together[1:])
