@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, Shaped
 from torch import Tensor, nn
 
+from fusionkit.checkpointing import run_stage
 from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task, TaskKind
 from fusionkit.stages import in_step
@@ -36,6 +37,8 @@ class Encoder(nn.Module, ABC):
     """
 
     stages: nn.ModuleList
+    checkpointing: bool = False
+    """Whether what goes on inside a stage is not kept for the way back but computed again; see `checkpoint`."""
 
     def __init__(self, spec: InputSpec):
         super().__init__()
@@ -57,10 +60,14 @@ class Encoder(nn.Module, ABC):
         """Run after the last stage, for example a final norm."""
         return features
 
+    def checkpoint(self) -> None:
+        """Called where a recipe asks for `train.gradient_checkpointing`; override it to cut finer than by stages."""
+        self.checkpointing = True
+
     def forward(self, value: Shaped[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None = None) -> Features:
         features = self.embed(value, valid)
         for stage in range(len(self.stages)):
-            features = self.step(stage, features)
+            features = run_stage(self, stage, features)
         return self.finish(features)
 
 

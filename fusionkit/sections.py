@@ -200,6 +200,9 @@ class Train(Section):
     accumulate: PositiveInt = 1
     """The parts into which a batch is cut to save memory; the gradients are those of the whole batch, except for
     batch norms."""
+    gradient_checkpointing: bool = False
+    """Save memory: what goes on inside the stages of the encoders is computed again going back, instead of kept; the
+    gradients are the same, for about a third more time."""
     balance: Balance | None = None
     """Balance of the encoders' gradients between the modalities; `{}` for its defaults."""
     reset_fusion: list[Annotated[int, Field(ge=2)]] = Field(default_factory=list)

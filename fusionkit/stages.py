@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
+from fusionkit.checkpointing import run_stage
 from fusionkit.flow import Features, FeatureSpec, Input
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def in_step(
     for step in range(1, steps + 1):
         for name, encoder in streams.items():
             for stage in range(done[name], stages_done(step, steps, len(encoder.stages))):
-                features[name] = _held(encoder.step(stage, features[name]), features[name])
+                features[name] = _held(run_stage(encoder, stage, features[name]), features[name])
                 done[name] = stage + 1
         if step < steps:
             features = exchange(step - 1, features)

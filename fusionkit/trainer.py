@@ -20,7 +20,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from fusionkit.balance import GradientBalance
-from fusionkit.contract import Fusion, Loss, Mixing
+from fusionkit.contract import Encoder, Fusion, Loss, Mixing
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
 from fusionkit.flow import Batch
 from fusionkit.headlines import ERRORS, primary
@@ -120,6 +120,10 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     Raises:
         FusionkitError: a loss term became NaN or infinite; the last good checkpoint stays.
     """
+    if job.settings.gradient_checkpointing:
+        for module in job.model.modules():
+            if isinstance(module, Encoder):
+                module.checkpoint()
     weighting = Weighting({name: weight for name, (_, weight) in job.losses.items()}, job.settings.epochs)
     teachers = {name: teacher.to(fabric.device) for name, teacher in job.teachers.items()}
     objective = Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()}, weighting, teachers)

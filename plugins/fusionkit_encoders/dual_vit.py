@@ -75,8 +75,10 @@ class Stage(nn.Module):
         blocks: all of one kind.
         dim: D.
         last: the tokens go on to the head as they are.
-        checkpointing: keep only the blocks' inputs in training, and run each block again going back.
     """
+
+    checkpointing: bool = False
+    """Keep only the blocks' inputs in training, and run each block again going back."""
 
     def __init__(
         self,
@@ -86,13 +88,11 @@ class Stage(nn.Module):
         dim: int,
         *,
         last: bool,
-        checkpointing: bool,
     ):
         super().__init__()
         self.embed, self.semantics, self.blocks = embed, semantics, nn.ModuleList(blocks)
         self.norm = nn.Identity() if last else nn.LayerNorm(dim, eps=OUTER_EPS)
         self.semantic_norm = nn.Identity() if last else nn.LayerNorm(dim, eps=OUTER_EPS)
-        self.checkpointing = checkpointing
 
     def forward(
         self, x: Float[Tensor, "B N D"], grid: Grid, semantics: Float[Tensor, "B S E"] | None
@@ -110,12 +110,12 @@ class Stage(nn.Module):
         return self.norm(x), self.semantic_norm(semantics)
 
     def _run(self, block: nn.Module, *arguments: object):  # type: ignore[no-untyped-def]
-        if self.checkpointing and self.training and torch.is_grad_enabled():
+        if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *arguments, use_reentrant=False)
         return block(*arguments)
 
 
-def dual_vit_stages(size: Size, channels: int, drop_path: float, checkpointing: bool) -> nn.ModuleList:
+def dual_vit_stages(size: Size, channels: int, drop_path: float) -> nn.ModuleList:
     """The four stages: Dual blocks in the first two, Merge blocks in the others."""
     rates = iter(np.linspace(0, drop_path, sum(size.depths)).tolist())
     stages = nn.ModuleList()
@@ -128,7 +128,6 @@ def dual_vit_stages(size: Size, channels: int, drop_path: float, checkpointing: 
                 [block(dim, size.heads[i], size.ratios[i] - (i == 2 and j % 2), next(rates)) for j in range(depth)],
                 dim,
                 last=i == 3,
-                checkpointing=checkpointing,
             )
         )
     return stages
@@ -184,7 +183,6 @@ class DualViT(nn.Module):
         num_classes: K.
         token_label: build the auxiliary head, which classifies every cell of the last map.
         drop_path: rate of stochastic depth; None: that of the size.
-        checkpointing: keep only the blocks' inputs in training, and run each block again going back.
     """
 
     def __init__(
@@ -195,11 +193,10 @@ class DualViT(nn.Module):
         num_classes: int = 1000,
         token_label: bool = False,
         drop_path: float | None = None,
-        checkpointing: bool = False,
     ):
         super().__init__()
         drop_path = size.drop_path if drop_path is None else drop_path
-        self.stages = dual_vit_stages(size, channels, drop_path, checkpointing)
+        self.stages = dual_vit_stages(size, channels, drop_path)
         self.class_head = ClassHead(size)
         self.head = nn.Linear(size.dims[-1], num_classes)
         self.aux_head = nn.Linear(size.dims[-1], num_classes) if token_label else None
@@ -287,8 +284,6 @@ class DualViTEncoder(Encoder):
         features: "map": the normalised pixel tokens of the last stage, as the paper's dense tasks read them; "class":
             the class token alone, as its classifier does.
         drop_path: rate of stochastic depth in training; default: the size's own, .15, .15 and .3.
-        checkpointing: keep only the blocks' inputs in training, and run each block again going back: less memory for
-            a third more time.
 
     Raises:
         ShapeError: the modality is no map, or too small a one for two semantic tokens.
@@ -302,7 +297,6 @@ class DualViTEncoder(Encoder):
         image_size: PositiveInt | None = None,
         features: Literal["map", "class"] = "map",
         drop_path: Probability | None = None,
-        checkpointing: bool = False,
     ):
         super().__init__(spec)
         if len(spec.shape) != 3:
@@ -316,9 +310,7 @@ class DualViTEncoder(Encoder):
             )
         self.image_size = image_size
         made = SIZES[size]
-        self.stages = dual_vit_stages(
-            made, spec.channels, made.drop_path if drop_path is None else drop_path, checkpointing
-        )
+        self.stages = dual_vit_stages(made, spec.channels, made.drop_path if drop_path is None else drop_path)
         if features == "class":
             self.head: ClassHead | nn.LayerNorm = ClassHead(made)
         else:
@@ -326,6 +318,11 @@ class DualViTEncoder(Encoder):
             last = cast("Stage", self.stages[-1])
             cast("MergeBlock", last.blocks[-1]).semantic_mlp = None  # nobody would read what it makes
         self.apply(initialise)
+
+    def checkpoint(self) -> None:
+        """Block by block: the first stage alone would need as much memory as all others."""
+        for stage in self.stages:
+            cast("Stage", stage).checkpointing = True
 
     def embed(self, value: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B T"] | None) -> Features:
         if self.image_size:

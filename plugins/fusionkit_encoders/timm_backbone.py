@@ -23,7 +23,7 @@ with torchvision_needed():
 from timm.layers import PatchEmbed
 from timm.models import PretrainedCfg
 
-from fusionkit_encoders.timm_stages import backbone_stages
+from fusionkit_encoders.timm_stages import WholeBackbone, backbone_stages
 
 
 def known_model(name: str) -> str:
@@ -99,6 +99,12 @@ class Timm(Encoder):
             size = (self.image_size, self.image_size)
             value = F.interpolate(value, size=size, mode="bilinear", antialias=True)
         return Features.from_map(value)
+
+    def checkpoint(self) -> None:
+        """Stage by stage; a backbone in one piece block by block, as timm does it, if it has no batch norms."""
+        whole = self.stages[0]
+        if not (isinstance(whole, WholeBackbone) and whole.checkpoint()):
+            super().checkpoint()
 
     def step(self, stage: int, features: Features) -> Features:
         return self.stages[stage](features)

@@ -20,6 +20,7 @@ from timm.models.nest import Nest
 from timm.models.selecsls import SelecSls
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features
@@ -200,6 +201,16 @@ class WholeBackbone(nn.Module):
         super().__init__()
         self.backbone, self.name, self.size = backbone, name, size
         self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+
+    def checkpoint(self) -> bool:
+        """Let timm compute its blocks again going back; False where it cannot, or would count statistics twice."""
+        if any(isinstance(module, _NormBase) for module in self.backbone.modules()):
+            return False
+        try:
+            self.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+        except (AssertionError, AttributeError):
+            return False
+        return True
 
     def forward(self, features: Features) -> Features:
         out = self.backbone.forward_features(features.map)  # type: ignore[operator]

@@ -172,11 +172,8 @@ class FeatureLevel(nn.Module):
 
     def forward(self, features: Mapping[str, Features]) -> dict[str, Float[Tensor, "B D"]]:
         projected = self.project(features)  # [M, B, D]
-        self.room.present = presence(features).t()
-        try:
+        with self.room.of(presence(features).t()):
             exchanged = self.norm(projected.transpose(0, 1).flatten(0, 1))
-        finally:
-            self.room.present = None
         apart = self.shared(exchanged).unflatten(0, (-1, len(projected)))
         return {name: apart[:, number] for number, name in enumerate(features)}
 

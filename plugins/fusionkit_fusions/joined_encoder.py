@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import zip_longest
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from fusionkit.checkpointing import run_stage
 from fusionkit.contract import Encoder
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features, Input
@@ -60,11 +62,13 @@ class JoinedEncoder(nn.Module):
         given = [inputs[name] for name in self.names]
         channels = max(each.value.shape[1] for each in given)
         stacked = torch.stack([_padded(each.value, channels) for each in given], 1).flatten(0, 1)
-        self.room.present = torch.stack([each.present for each in given], 1)
-        try:
-            features = self.encoder(stacked)
-        finally:
-            self.room.present = None
+        known = partial(self.room.of, torch.stack([each.present for each in given], 1))
+        with known():
+            features = self.encoder.embed(stacked, None)
+        for stage in range(len(self.encoder.stages)):
+            features = run_stage(self.encoder, stage, features, around=known)
+        with known():
+            features = self.encoder.finish(features)
         apart = features.tokens.unflatten(0, (-1, len(given)))
         return {
             name: Features(apart[:, number], features.grid, present=each.present)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,15 @@ class Room:
     """What the private norms of a network have to know of the batch that goes through: who has which modality."""
 
     present: Bool[Tensor, "B M"] | None = None
+
+    @contextmanager
+    def of(self, present: Bool[Tensor, "B M"]) -> Iterator[None]:
+        """While a batch goes through."""
+        self.present = present
+        try:
+            yield
+        finally:
+            self.present = None
 
 
 class PrivateNorm(nn.Module):

@@ -494,6 +494,15 @@ def test_other_precisions_train_alike(tmp_path: Path, precision: str) -> None:
     assert kinds == {torch.float64 if precision == "64" else torch.float32}
 
 
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"precision": "bf16"}, {"lr_scale": {"encoder.image": 0}}])
+def test_gradient_checkpointing_changes_no_number(tmp_path: Path, options: dict[str, Any]) -> None:
+    """With dropout, and with batch norms, whose statistics are updated once a step."""
+    plain = trained(a_fit(tmp_path / "plain", norm=True, epochs=2, **options))
+    checkpointed = trained(a_fit(tmp_path / "less", norm=True, epochs=2, gradient_checkpointing=True, **options))
+    assert all(encoder.checkpointing for encoder in checkpointed.model.encoders.values())
+    assert_same(plain, checkpointed)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -522,7 +531,9 @@ job = Fit(
     name="toy", model=Blueprint(inputs, {"image": Conv, "vector": Linear}, Cat, Cat, task).build({}),
     losses={"weighted": (Weighted(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
     train=np.flatnonzero(index.split == "train"), val=np.flatnonzero(index.split == "val"), ids=index.ids,
-    settings=Train(epochs=3, lr=0.01, accumulate=parts, optimizer="sgd", balance=Balance()),
+    settings=Train(
+        epochs=3, lr=0.01, accumulate=parts, optimizer="sgd", balance=Balance(), gradient_checkpointing=devices > 1
+    ),
     batch_size=7, workers=0, seed=0, folder=folder,
 )
 objective = fit(job, fabric, Progress(Console(file=StringIO())))

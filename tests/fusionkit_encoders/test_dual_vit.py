@@ -241,7 +241,9 @@ def test_network_in_evaluation(kind, size):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "token_label"])
 def test_network_in_training(kind, checkpointing):
-    case, network = TINY[kind]["train"], tiny(kind, checkpointing=checkpointing).train()
+    case, network = TINY[kind]["train"], tiny(kind).train()
+    for stage in network.stages:
+        stage.checkpointing = checkpointing
     out = network(wave((2, 3, 64, 64), 5))
     if kind == "plain":
         close(out, case["y"], 2e-5)
