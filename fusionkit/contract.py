@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Shaped
@@ -19,6 +20,9 @@ from fusionkit.checkpointing import run_stage
 from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task, TaskKind
 from fusionkit.stages import in_step
+
+if TYPE_CHECKING:
+    from fusionkit.scene import SceneWindows
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
 """One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent. Text is
@@ -398,10 +402,27 @@ class Dataset(ABC):
     def read(self, i: int) -> Sample:
         """Read the sample at position `i` of the index, in its own units.
 
+        A read that takes longer than the recipe's `data.timeout` is interrupted by an exception; one that becomes a
+        `BadSample` on its way out lends it its path.
+
         Raises:
             BadSample: it cannot be used; the core quarantines and lists it.
         """
 
     def class_names(self) -> tuple[str, ...] | None:
         """The names of classes, labels or quantities, where they are known without reading data."""
+        return None
+
+    def windows_of(self, files: Mapping[str, Path], inputs: Mapping[str, InputSpec]) -> SceneWindows | None:
+        """Windows of a new scene, of which `fusionkit predict` makes a map; None where the dataset cannot cut any.
+
+        It is asked of a dataset whose own files may be gone: only its options are there.
+
+        Args:
+            files: of the new scene, by modality; some of the modalities may have none.
+            inputs: the shapes of the modalities that the run was trained with, whether they have a file or not.
+
+        Raises:
+            DataError: a file is missing or damaged, or is not as those were that the run was trained with.
+        """
         return None

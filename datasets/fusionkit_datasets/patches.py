@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from fusionkit.errors import DataError, suggestion
 from fusionkit.flow import InputSpec
 from fusionkit.options import DataPath
 from fusionkit_datasets import labels as labelling
+from fusionkit_datasets.patches_mapping import PatchWindows
 from fusionkit_datasets.readers.common import blamed_on, by, listed
 from fusionkit_datasets.references import FileRef, MapRef, Maps, Scenes, Splits, as_list, by_part
 from fusionkit_datasets.scenes import Layer, Place, Scene, read_map, scene_header
@@ -100,6 +101,9 @@ class Patches(Dataset):
             self._scenes = self._open()
         row, column = self._positions[i].tolist()
         return {name: scene.window(row, column, self.patch_size) for name, scene in self._scenes.items()}
+
+    def windows_of(self, files: Mapping[str, Path], inputs: Mapping[str, InputSpec]) -> PatchWindows:
+        return PatchWindows(files, inputs, sources=self.sources)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scenes": None}  # a worker opens the files itself

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
-from rasterio import Affine
-from rasterio.features import rasterize
-from rasterio.warp import transform_geom
 
 from fusionkit.contract import Dataset, Index, Sample
 from fusionkit.errors import BadSample, DataError, suggestion
 from fusionkit.flow import InputSpec
 from fusionkit.options import DataPath
 from fusionkit_datasets import labels as labelling
-from fusionkit_datasets.missing import settle
 from fusionkit_datasets.rasters_labels import Labelled, Labels, RasterLabels, from_raster, from_vectors
-from fusionkit_datasets.rasters_sources import Grid, Opened, OpenFiles, Source, files_of, open_raster
-from fusionkit_datasets.rasters_windows import (
-    Frame,
-    PixelWindow,
-    WindowSize,
-    corner,
-    moved,
-    positions,
-    shape_in_pixels,
-    size_in,
-)
+from fusionkit_datasets.rasters_mapping import RasterWindows
+from fusionkit_datasets.rasters_reading import Place, Promise, WindowReader
+from fusionkit_datasets.rasters_sources import Grid, Opened, Source, files_of, open_raster
+from fusionkit_datasets.rasters_windows import Frame, PixelWindow, WindowSize, positions, shape_in_pixels, size_in
 from fusionkit_datasets.readers.common import blamed_on
 from fusionkit_datasets.references import FileRef
 
 _LOOKED_AT = 32
 """Windows that are read while listing, to hold the values against their scale."""
-
-
-@dataclass(frozen=True)
-class _Modality:
-    """What is promised of a modality: its bands and the pixels of its windows."""
-
-    bands: int
-    shape: tuple[int, int]
-    pixel: tuple[float, float]
 
 
 class Rasters(Dataset):
@@ -97,18 +76,28 @@ class Rasters(Dataset):
         self.masks, self.classes, self.ignore_labels = masks or {}, classes, ignore_labels
         self.min_count, self.label_names = min_count, label_names
         self._files: dict[str, dict[str, Path] | Path] = {}
-        self._modalities: dict[str, _Modality] = {}
         self._frames: list[Frame] = []
         self._samples: Labelled | None = None
-        self._open = OpenFiles()
+        self._reader = WindowReader(inputs, self.grid, {})
 
     def inputs(self) -> dict[str, InputSpec]:
-        self._modalities = self._headers()
+        promises = self._headers()
+        self._reader = WindowReader(self.sources, self.grid, promises)
         specs = {}
         for name, source in self.sources.items():
-            modality = self._modalities[name]
-            specs[name] = InputSpec((modality.bands + source.polygon, *modality.shape))
-        return specs | {name: InputSpec((1, *self._modalities[like].shape)) for name, like in self.masks.items()}
+            specs[name] = InputSpec((promises[name].bands + source.polygon, *promises[name].shape))
+        return specs | {name: InputSpec((1, *promises[like].shape)) for name, like in self.masks.items()}
+
+    def windows_of(self, files: Mapping[str, Path], inputs: Mapping[str, InputSpec]) -> RasterWindows:
+        return RasterWindows(
+            files,
+            inputs,
+            sources=self.sources,
+            masks=self.masks,
+            window=self.window,
+            common=self.grid,
+            centred=isinstance(self.labels, RasterLabels),
+        )
 
     def class_names(self) -> tuple[str, ...] | None:
         if self.label_names is not None:
@@ -130,7 +119,7 @@ class Rasters(Dataset):
             ignored = [*self.ignore_labels, *self._rare(samples.raw)]
             targets, class_names = labelling.encode(samples.raw, classes=self.classes, ignore=ignored, names=names)
         self._look()
-        shape = self._modalities[self._reference].shape
+        shape = self._reader.promises[self._reference].shape
         scenes = np.array([frame.scene for frame in self._frames])
         return Index(
             ids=samples.ids,
@@ -150,14 +139,11 @@ class Rasters(Dataset):
             sample[name] = self._mask(like, i)
         return sample
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OpenFiles()}
-
     @property
     def _reference(self) -> str:
         return self.window.of if isinstance(self.window, PixelWindow) else next(iter(self.sources))
 
-    def _headers(self) -> dict[str, _Modality]:
+    def _headers(self) -> dict[str, Promise]:
         """What each modality's windows are, by the first file that can be read, beside the reference's first."""
         self._refuse_options()
         for name, source in self.sources.items():
@@ -174,7 +160,7 @@ class Rasters(Dataset):
                 shape = shape_in_pixels(size, frame.target(self.grid).transform)
             else:
                 shape = shape_in_pixels(size_in(opened.raster.crs, size, frame), pixel)
-            found[name] = _Modality(len(opened.bands), shape, (-pixel.e, pixel.a))
+            found[name] = Promise(len(opened.bands), shape, (-pixel.e, pixel.a))
             opened.raster.close()
         reference.raster.close()
         return found
@@ -257,92 +243,21 @@ class Rasters(Dataset):
         values, counts = np.unique(raw[raw != ""] if raw.dtype.kind == "U" else raw, return_counts=True)
         return [str(value) for value in values[counts < self.min_count].tolist()]
 
-    def _opened(self, name: str, frame: Frame) -> Opened | None:
-        """The file of a scene, held against what was promised; None where the scene has none.
-
-        Raises:
-            BadSample: it is damaged, or has other bands or pixels.
-        """
-        files, source, promised = self._files[name], self.sources[name], self._modalities[name]
-        path = files.get(frame.scene) if isinstance(files, dict) else files
-        if path is None:
-            return None
-        try:
-            if self.grid:
-                opened = self._open.get(path, source, frame.target(self.grid), self.grid.resampling)
-            else:
-                opened = self._open.get(path, source)
-        except DataError as error:
-            raise BadSample(error.message, path) from error
-        if len(opened.bands) != promised.bands:
-            raise BadSample(f"has {len(opened.bands)} bands, not {promised.bands} as the first file of {name}", path)
-        pixel = (-opened.raster.transform.e, opened.raster.transform.a)
-        if not self.grid and not np.allclose(pixel, promised.pixel, rtol=0.01):
-            was, should = (" x ".join(f"{side:g}" for side in sides) for sides in (pixel, promised.pixel))
-            raise BadSample(f"its pixels are {was}, not {should} as in the first file of {name}", path)
-        return opened
-
-    def _raw(self, name: str, i: int) -> tuple[np.ndarray, np.ndarray, Opened, Affine] | None:
-        """Values as in the file, where they are missing, and from where; None where the source has no window here.
-
-        Raises:
-            BadSample: it cannot be read.
-        """
-        samples = self._indexed()
-        frame = self._frames[samples.scene[i]]
-        opened = self._opened(name, frame)
-        if opened is None:
-            return None
-        raster, shape = opened.raster, self._modalities[name].shape
-        x, y = samples.x[i], samples.y[i]
-        if raster.crs != frame.crs:
-            (x,), (y,) = moved(frame.crs, raster.crs, np.array([x]), np.array([y]))
-            if not np.isfinite([x, y]).all():
-                return None
-        top, left = corner(x, y, shape, raster.transform)
-        try:
-            window = opened.window(top, left, *shape)
-        except Exception as error:  # damaged files make GDAL raise almost anything
-            raise BadSample(f"cannot be read: {str(error) or type(error).__name__}", opened.path) from error
-        if window is None:
-            return None
-        t = raster.transform
-        return *window, opened, Affine(t.a, 0, t.c + t.a * left, 0, t.e, t.f + t.e * top)
-
     def _cut(self, name: str, i: int) -> np.ndarray | None:
-        """One modality of a sample; a masked array where a part is missing and nothing is to be put there."""
-        found = self._raw(name, i)
-        if found is None:
-            return None
-        values, missing, opened, place = found
-        source = self.sources[name]
-        if source.scale:
-            values, missing = source.scale.apply(values, missing)
-        if missing.all():
-            return None
-        if not missing.any():
-            value: np.ndarray = values
-        elif source.fill is not None:
-            filled = settle(values, missing, source.fill)
-            value = values if filled is None else filled
-        else:
-            value = np.ma.MaskedArray(np.where(missing, values.dtype.type(0), values), missing)
-        if not source.polygon:
-            return value
-        join = np.ma.concatenate if isinstance(value, np.ma.MaskedArray) else np.concatenate
-        return join([value, self._inside(i, opened, place, values.shape[1:])])
+        place, path = self._placed(name, i)
+        return None if path is None else self._reader.cut(name, path, place)
 
     def _mask(self, like: str, i: int) -> np.ndarray | None:
-        found = self._raw(like, i)
-        return None if found is None else self._inside(i, found[2], found[3], found[0].shape[1:])
+        place, path = self._placed(like, i)
+        return None if path is None else self._reader.mask(like, path, place)
 
-    def _inside(self, i: int, opened: Opened, place: Affine, shape: tuple[int, ...]) -> np.ndarray:
-        """1 at the pixels that the sample's polygon touches, 0 elsewhere, `[1, H, W]`."""
+    def _placed(self, name: str, i: int) -> tuple[Place, Path | None]:
+        """Where a sample's window is, and in what file; None where the scene has none of this modality."""
         samples = self._indexed()
-        polygon, crs = samples.polygons[i], self._frames[samples.scene[i]].crs
-        if opened.raster.crs != crs:
-            polygon = transform_geom(crs, opened.raster.crs, polygon)
-        return rasterize([polygon], out_shape=shape, transform=place, all_touched=True, dtype="uint8")[None]
+        frame, files = self._frames[samples.scene[i]], self._files[name]
+        polygon = samples.polygons[i] if samples.polygons else None
+        place = Place(frame, float(samples.x[i]), float(samples.y[i]), polygon)
+        return place, files.get(frame.scene) if isinstance(files, dict) else files
 
     def _look(self) -> None:
         """Hold the values of some windows against the scales.
@@ -352,20 +267,9 @@ class Rasters(Dataset):
         """
         count = len(self._indexed().ids)
         looked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(int)).tolist()
-        for name, source in self.sources.items():
-            seen, damaged = [], 0
-            for i in looked:
-                try:
-                    found = self._raw(name, i)
-                except BadSample:  # told when the sample is read
-                    damaged += 1
-                    continue
-                if found is not None and not found[1].all():
-                    seen.append(found[0][~found[1]])
-            if seen and source.scale:
-                with blamed_on("inputs", name, "scale"):
-                    source.scale.check(np.concatenate(seen))
-            if not seen and not damaged:
+        for name in self.sources:
+            placed = [self._placed(name, i) for i in looked]
+            if not self._reader.look(name, [(path, place) for place, path in placed if path is not None]):
                 message = f"has no measurement in any of {len(looked)} windows looked at; see that it lies where"
                 raise DataError(f"{message} {self._reference} does, and its `nodata`", option=("inputs", name))
 

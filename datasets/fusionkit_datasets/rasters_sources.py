@@ -7,7 +7,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -103,6 +103,10 @@ class Opened:
     bands: list[int]
     nodata: np.generic | None
     masked: bool
+
+    def of_band(self, band: int) -> Opened:
+        """The same, of which one band is read."""
+        return replace(self, bands=[band])
 
     def window(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Values `[C, height, width]` and where they are missing; None where the window lies wholly outside.

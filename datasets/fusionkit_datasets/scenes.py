@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rasterio.windows import Window
 
 from fusionkit.errors import DataError
 from fusionkit_datasets import readers
@@ -40,26 +41,47 @@ class Place:
             raise DataError(f"{message}; bring them onto one grid, for example with `gdalwarp`")
 
 
+@dataclass(frozen=True)
+class Region:
+    """A part of a raster that is held in place of the whole.
+
+    Args:
+        top, left: its first row and column.
+        height, width: in pixels.
+        of: rows and columns of the whole.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    of: tuple[int, int]
+
+
 class Layer:
     """One scene as `[C, H, W]`, with what is missing in it.
 
     Args:
         root, reference: where it is.
+        region: of a raster, the part that is held; rows and columns are counted in the whole all the same.
 
     Raises:
         DataError: it cannot be read.
     """
 
-    def __init__(self, root: Path, reference: SceneRef):
+    def __init__(self, root: Path, reference: SceneRef, region: Region | None = None):
         self._path, self._fill, self._nodata = root / reference.file, reference.fill, reference.nodata
         missing = None
         if readers.format_of(reference) == "raster":
-            array, missing = rasters.load(self._path, reference.bands)
+            window = region and Window(region.left, region.top, region.width, region.height)
+            array, missing = rasters.load(self._path, reference.bands, window=window)
         else:
             array = readers.load(root, reference)
         layout = _layout(reference, array.shape, self._path)
         self.values = layout.arrange(array)
         self._missing = None if missing is None or self._nodata is not None else layout.arrange(missing)
+        self._corner = (region.top, region.left) if region else (0, 0)
+        self.size: tuple[int, int] = region.of if region else self.values.shape[1:]
 
     def cut(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> np.ndarray | None:
         """A window; None where nothing in it is valid.
@@ -67,11 +89,22 @@ class Layer:
         Raises:
             BadSample: a part of it is missing, and no `fill` is given.
         """
-        values = self.values[:, rows, columns]
-        missing = None if self._missing is None else self._missing[:, rows, columns]
-        if self._nodata is not None:
-            missing = values == self._nodata
+        values, missing = self._read(rows, columns)
         return settle(values, missing, self._fill, self._path)
+
+    def measured(self, rows: slice, columns: slice) -> np.ndarray:
+        """Mask `[H, W]`: where all channels have a measurement."""
+        values, missing = self._read(rows, columns)
+        known = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
+        measured: np.ndarray = np.logical_and.reduce(known if missing is None else known & ~missing, axis=0)
+        return measured
+
+    def _read(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        rows, columns = _moved(rows, self._corner[0]), _moved(columns, self._corner[1])
+        values = self.values[:, rows, columns]
+        if self._nodata is not None:
+            return values, values == self._nodata
+        return values, None if self._missing is None else self._missing[:, rows, columns]
 
 
 class Scene:
@@ -79,7 +112,7 @@ class Scene:
 
     def __init__(self, layers: list[Layer]):
         self._layers = layers
-        self.size: tuple[int, int] = layers[0].values.shape[1:]
+        self.size = layers[0].size
 
     def window(self, row: int, column: int, size: int) -> np.ndarray | None:
         """The window of `size` x `size` pixels around a pixel, reflected at the border."""
@@ -95,6 +128,11 @@ class Scene:
         if len(present) < len(values):
             return None
         return present[0] if len(present) == 1 else np.concatenate(present)
+
+
+def _moved(where: slice | np.ndarray, start: int) -> slice | np.ndarray:
+    """Positions along an axis of the whole, along that of a part that starts further on."""
+    return slice(where.start - start, where.stop - start) if isinstance(where, slice) else where - start
 
 
 def _reflected(start: int, size: int, length: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from fusionkit.errors import DataError
 from fusionkit_datasets.readers.common import Header, check_header, listed, reading
@@ -60,7 +61,10 @@ def header(path: Path, bands: Sequence[int] | None = None) -> tuple[Header, Grid
 
 
 def load(
-    path: Path, bands: Sequence[int] | None = None, size: tuple[int, int] | None = None
+    path: Path,
+    bands: Sequence[int] | None = None,
+    size: tuple[int, int] | None = None,
+    window: Window | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values `[C, H, W]`, and where they are missing by the raster's own nodata value or mask (None: nowhere).
 
@@ -68,6 +72,7 @@ def load(
         path: the file.
         bands: from 1; all for None.
         size: height and width to resample to, bilinearly; as it is for None.
+        window: the part that is read; all for None.
 
     Raises:
         DataError: it is missing or damaged, or has no such band.
@@ -76,7 +81,7 @@ def load(
         numbers = _bands(raster, bands, path)
         shape = (len(numbers), *size) if size else None
         # GDAL leaves missing pixels out of the interpolation.
-        values = raster.read(numbers, masked=True, out_shape=shape, resampling=Resampling.bilinear)
+        values = raster.read(numbers, window=window, masked=True, out_shape=shape, resampling=Resampling.bilinear)
     missing = np.ma.getmaskarray(values)
     return values.data, missing if missing.any() else None
 
