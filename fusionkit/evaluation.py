@@ -15,7 +15,7 @@ from fusionkit.contract import Loss
 from fusionkit.errors import FusionkitError
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.kinds import KINDS
-from fusionkit.loading import Batches, Samples, loader, plainly
+from fusionkit.loading import Batches, Loader, Samples, plainly
 from fusionkit.model import FusionModel
 from fusionkit.weighting import Weighting
 
@@ -136,17 +136,18 @@ def evaluate(
     wrapped.eval()
     task: Task = wrapped.module.model.task
     index, answers, means = [], [], Means()
-    for batch in plainly(batches):
-        output, terms = wrapped(batch, with_terms=with_terms)
-        answer = KINDS[task.kind].answer(task, output.logits)
-        if wrong := int((~torch.isfinite(answer)).any(1).sum()):
-            raise FusionkitError(
-                f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was one in "
-                "training; try a lower train.lr, train.grad_clip, or precision 32"
-            )
-        index.append(batch.index.cpu().numpy())
-        answers.append(answer.cpu().numpy())
-        means.add(terms, wrapped.module.counts(batch) if with_terms else {})
+    with plainly(batches):
+        for batch in batches:
+            output, terms = wrapped(batch, with_terms=with_terms)
+            answer = KINDS[task.kind].answer(task, output.logits)
+            if wrong := int((~torch.isfinite(answer)).any(1).sum()):
+                raise FusionkitError(
+                    f"the prediction is no number for {wrong} of {len(batch)} samples held out, though the loss was "
+                    "one in training; try a lower train.lr, train.grad_clip, or precision 32"
+                )
+            index.append(batch.index.cpu().numpy())
+            answers.append(answer.cpu().numpy())
+            means.add(terms, wrapped.module.counts(batch) if with_terms else {})
     everyone = gathered(fabric, (np.concatenate(index), np.concatenate(answers), means))
     unique, first = np.unique(np.concatenate([part[0] for part in everyone]), return_index=True)
     held = np.concatenate([part[1] for part in everyone])[first]
@@ -161,7 +162,7 @@ def in_order(samples: Samples, positions: np.ndarray, fabric: Fabric, batch_size
 
 def set_up(samples: Samples, order: Batches, fabric: Fabric, workers: int) -> Any:
     """A loader that brings batches to the device."""
-    made = loader(samples, order, workers, pin_memory=fabric.device.type == "cuda")
+    made = Loader(samples, order, workers, pin_memory=fabric.device.type == "cuda")
     return fabric.setup_dataloaders(made, use_distributed_sampler=False)
 
 

@@ -228,6 +228,8 @@ def _answer(
         recipe.seed,
         task,
         opened.index.groups,
+        opened.index.ids,
+        recipe.data.timeout,
     )
     job = Fit(
         name=label,

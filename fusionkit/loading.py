@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from fusionkit.errors import BadSample, FusionkitError
 from fusionkit.estimates import group_numbers
 from fusionkit.flow import Batch, InputSpec, Task
 from fusionkit.kinds import KINDS
+from fusionkit.processes import PATIENCE
 from fusionkit.randomness import generator
-
-T = TypeVar("T")
+from fusionkit.timelimit import read_within
+from fusionkit.watch import Watch
 
 EVALUATION = -1
 """The epoch of samples that are not augmented."""
@@ -27,13 +29,18 @@ _KEPT = ("bool", "uint8", "int8", "int16", "int32", "float32")
 """The types that batches keep; all else becomes 32-bit floats, which is what a model computes with."""
 
 
-def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec]) -> Sample:
+def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec], timeout: float = 0) -> Sample:
     """Read one sample, restricted to `inputs`, and hold it against its spec.
 
+    Args:
+        dataset, position, inputs: what is read.
+        timeout: in seconds, see `read_within`.
+
     Raises:
-        BadSample: it cannot be read, has another shape than promised, or holds what is no finite real number.
+        BadSample: it cannot be read, or not in time, has another shape than promised, or holds what is no finite real
+            number.
     """
-    sample = dataset.read(position)
+    sample = read_within(timeout, lambda: dataset.read(position))
     checked: Sample = {name: sample.get(name) for name in inputs}
     for name, spec in inputs.items():
         hold_against(name, checked[name], spec)
@@ -76,7 +83,12 @@ class Samples(TorchDataset[Batch]):
         seed: of the augmentations.
         task: says what `Batch.target` holds of the targets; None: classes.
         groups: `Index.groups`.
+        ids: of the samples, for messages; their positions where there are none.
+        timeout: seconds that one sample may take to read; 0 is no limit.
     """
+
+    watch: Watch | None = None
+    """In a loader process, what is told of each sample before it is read."""
 
     def __init__(
         self,
@@ -87,8 +99,11 @@ class Samples(TorchDataset[Batch]):
         seed: int = 0,
         task: Task | None = None,
         groups: np.ndarray | None = None,
+        ids: Sequence[str] | None = None,
+        timeout: float = 0,
     ):
         self.dataset, self.targets, self.inputs = dataset, targets, inputs
+        self.ids, self.timeout = ids, timeout
         self.augmentations, self.seed = augmentations, seed
         self._encoded = targets.astype(np.int64) if task is None else KINDS[task.kind].encode(task, targets)
         self._groups = None if groups is None else group_numbers(groups, len(targets)).astype(np.int64)
@@ -96,12 +111,18 @@ class Samples(TorchDataset[Batch]):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def name(self, position: int) -> str:
+        """A sample, for messages."""
+        return f"sample {position}" if self.ids is None else f"sample {self.ids[position]}"
+
     def __getitem__(self, request: Any) -> Batch:
         return self.__getitems__([request])
 
     def __getitems__(self, requests: list[tuple[int, int]]) -> Batch:
         positions = np.array([position for _, position in requests])
         samples = [self._sample(epoch, position) for epoch, position in requests]
+        if self.watch:
+            self.watch.rests()
         batch = Batch(
             inputs={},
             present={},
@@ -118,10 +139,12 @@ class Samples(TorchDataset[Batch]):
         return batch
 
     def _sample(self, epoch: int, position: int) -> Sample:
+        if self.watch:
+            self.watch.begins(position)
         try:
-            sample = read_checked(self.dataset, position, self.inputs)
+            sample = read_checked(self.dataset, position, self.inputs, self.timeout)
         except BadSample as bad:  # the survey has put bad samples aside: the data have changed since
-            raise FusionkitError(f"sample {position} of the dataset was good and now is not: {bad}") from bad
+            raise FusionkitError(f"{self.name(position)} was good and now is not: {bad}") from bad
         if epoch != EVALUATION and self.augmentations:
             random = generator(self.seed, "augment", epoch, position)
             for augmentation in self.augmentations:
@@ -193,27 +216,63 @@ class Batches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(position)) for position in mine]
 
 
-def loader(samples: Samples, batches: Batches, workers: int, *, pin_memory: bool = False) -> DataLoader[Batch]:
-    """A loader of whole batches; pinned memory is for those that go on to a GPU."""
-    return DataLoader(
-        samples,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_as_is,
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-    )
+class Loader(DataLoader[Batch]):
+    """Brings the batches of some samples, and knows which sample each of its processes is at.
+
+    Args:
+        samples, batches: what to bring, in which order.
+        workers: processes that read.
+        pin_memory: for batches that go on to a GPU.
+    """
+
+    def __init__(self, samples: Samples, batches: Batches, workers: int, *, pin_memory: bool = False):
+        self.watch = Watch(workers, samples.timeout)
+        super().__init__(
+            samples,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_as_is,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            worker_init_fn=self.watch.attend,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # an iterator is all that anyone needs
+        batches = super().__iter__()
+        with self.watch.kept():
+            yield from batches
 
 
-def plainly(batches: Iterable[T]) -> Iterator[T]:
-    """Pass on what a loader brings; what goes wrong in a loader process is told without that process's traceback."""
+@contextmanager
+def plainly(batches: Iterable[Batch]) -> Iterator[None]:
+    """Tell in one line what goes wrong in the processes of a loader while its batches are used.
+
+    torch raises wherever the training happens to be when a process dies: hence a context, and not an iterator.
+
+    Raises:
+        FusionkitError: what a process raised, without its traceback; or it died, and at which sample.
+    """
     try:
-        yield from batches
+        yield
     except FusionkitError as error:
         *before, last = str(error).strip().splitlines()
         if not any("DataLoader worker process" in line for line in before):
             raise
         raise type(error)(last.partition(": ")[2]) from error
+    except RuntimeError as error:
+        watch: Watch | None = getattr(batches, "watch", None)
+        if watch is None or not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise FusionkitError(_of_death(watch.at(str(error)), batches)) from error
+
+
+def _of_death(position: int | None, loader: Any) -> str:
+    if position is None:
+        return "a process of the loader died between two samples; if memory is short, lower data.num_workers"
+    reasons = "memory was short, which a lower data.num_workers mends, or the file makes its reader crash"
+    if timeout := loader.watch.timeout:
+        reasons += f", or the read hung for {PATIENCE} x data.timeout, {timeout:g} s"
+    return f"a process of the loader died while it read {loader.dataset.name(position)}: {reasons}"
 
 
 def _as_is(batch: Any) -> Batch:

@@ -88,6 +88,7 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
                 ranked=ranked(recipe, inputs),
                 workers=recipe.data.num_workers,
                 max_bad=recipe.data.max_bad,
+                timeout=recipe.data.timeout,
                 progress=move,
             )
         partitions = [partition.keep(found.good) for partition in partitions]

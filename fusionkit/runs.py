@@ -93,10 +93,10 @@ class RunFolder:
         self.write_csv("bad_samples.csv", ["id", "path", "line", "reason", "split"], rows)
 
     def is_of(self, recipe: Recipe) -> bool:
-        """Whether this folder was made by the same recipe; the number of loader workers may differ."""
+        """Whether this folder was made by the same recipe; how its data are read may differ."""
 
         def telling(resolved: dict[str, Any]) -> dict[str, Any]:
-            data = {key: value for key, value in resolved["data"].items() if key != "num_workers"}
+            data = {key: value for key, value in resolved["data"].items() if key not in ("num_workers", "timeout")}
             return resolved | {"data": data}
 
         kept = _read_yaml(self.path / "resolved.yaml")

@@ -118,6 +118,9 @@ class Data(Section):
     """Loader processes. The results do not depend on it."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """The share of samples that may be quarantined before the run refuses to go on."""
+    timeout: NonNegativeFloat = 300
+    """Seconds that one sample may take to read. One that takes longer is quarantined before training and ends it
+    later. 0 is no limit."""
 
 
 def _encoder_alone(value: Any) -> Any:

@@ -1,21 +1,23 @@
-"""Reads every sample once before training: what is bad, missing or there twice, and the training split's statistics."""
+"""Reads every sample once before training: what is bad, missing or there twice, and the training split's statistics.
+
+A sample that cannot be read in time, or that ends the process which reads it, is bad like any other.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import InputSpec
-from fusionkit.loading import plainly, read_checked
+from fusionkit.loading import read_checked
 from fusionkit.normalization import QUANTILES, Statistics
+from fusionkit.processes import forks, in_processes
 from fusionkit.splits import Partition
 
 _CHUNK = 64
@@ -99,7 +101,9 @@ class _Chunk:
         self.values |= other.values
 
 
-class _Reader(TorchDataset[_Chunk]):
+class _Reader:
+    """Reads chunks of samples and sums them up."""
+
     def __init__(
         self,
         dataset: Dataset,
@@ -108,19 +112,23 @@ class _Reader(TorchDataset[_Chunk]):
         train: np.ndarray,
         whitened: frozenset[str],
         ranked: frozenset[str],
+        timeout: float,
     ):
         self.dataset, self.inputs, self.positions, self.train = dataset, inputs, positions, train
-        self.whitened, self.ranked = whitened, ranked
+        self.whitened, self.ranked, self.timeout = whitened, ranked, timeout
 
     def __len__(self) -> int:
         return -(-len(self.positions) // _CHUNK)
 
-    def __getitem__(self, number: int) -> _Chunk:
+    def __call__(self, number: int, lost: Mapping[int, str], begins: Callable[[int], None]) -> _Chunk:
         positions = self.positions[number * _CHUNK : (number + 1) * _CHUNK]
         chunk = _Chunk(len(positions))
         for position in positions.tolist():
             try:
-                sample = read_checked(self.dataset, position, self.inputs)
+                if position in lost:
+                    raise BadSample(lost[position])
+                begins(position)
+                sample = read_checked(self.dataset, position, self.inputs, self.timeout)
                 if all(value is None for value in sample.values()):
                     raise BadSample("no modality is present")
             except BadSample as bad:
@@ -175,6 +183,7 @@ def survey(
     ranked: frozenset[str] = frozenset(),
     workers: int = 0,
     max_bad: float = 0.01,
+    timeout: float = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Read every sample of the partitions once.
@@ -185,8 +194,10 @@ def survey(
         partitions: who is train, for the statistics.
         whitened: the modalities whose covariance is wanted.
         ranked: the vectors and sequences whose quantiles are wanted; their training values are held in memory.
-        workers: loader processes; the result does not depend on it.
+        workers: processes that read; the result does not depend on it. 0 is one too where processes are forks, and
+            this process elsewhere.
         max_bad: the share of bad samples above which this raises.
+        timeout: seconds that one sample may take to read; 0 is no limit.
         progress: told of (done, total).
 
     Raises:
@@ -197,11 +208,14 @@ def survey(
     train = np.zeros((len(partitions), len(index)), dtype=bool)
     for row, partition in enumerate(partitions):
         train[row, partition.train] = True
-    chunks: DataLoader[_Chunk] = DataLoader(
-        _Reader(dataset, inputs, used, train, whitened, ranked), batch_size=None, num_workers=workers
-    )
+    reader = _Reader(dataset, inputs, used, train, whitened, ranked, timeout)
+    chunks: Iterable[_Chunk]
+    if workers or forks():
+        chunks = in_processes(reader, len(reader), max(1, workers), timeout)
+    else:
+        chunks = (reader(number, {}, lambda _: None) for number in range(len(reader)))
     total = _Chunk(0)
-    for chunk in plainly(chunks):
+    for chunk in chunks:
         total.add(chunk)
         if progress:
             progress(total.count, len(used))

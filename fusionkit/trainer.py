@@ -158,14 +158,15 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         wrapped.train()
         hold_frozen(job.model, job.settings.lr_scale)
         steps_done, started = [], time.perf_counter()
-        shown = progress.track(plainly(batches), f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
-        for batch in shown:
-            factor = rate(job.step, steps, warmup, job.settings.schedule)
-            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = base * factor
-            steps_done.append(step(job.mix(batch, fabric.global_rank)))
-            job.step += 1
-            _call(callbacks, "on_step_end", job, steps_done[-1].terms())
+        shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
+        with plainly(batches):
+            for batch in shown:
+                factor = rate(job.step, steps, warmup, job.settings.schedule)
+                for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                    group["lr"] = base * factor
+                steps_done.append(step(job.mix(batch, fabric.global_rank)))
+                job.step += 1
+                _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
         job.seen += len(job.train)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,7 @@ from torch.nn import functional as F
 
 from fusionkit.components import Component, Kind
 from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Index, Loss, Sample
-from fusionkit.errors import DataError, ShapeError
+from fusionkit.errors import BadSample, DataError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
 from fusionkit.registry import Entry, Plugin, Registry
 
@@ -117,6 +121,40 @@ class Unreadable(Toy):
 
     def read(self, i: int) -> Sample:
         raise AssertionError("a sample was read")
+
+
+class Perilous(Toy):
+    """Some samples cannot be read without harm.
+
+    Args:
+        folder: where a pipe is that nobody writes to.
+        perils: what happens at which sample: `plainly bad` is told at once, `pipe` blocks, `deaf` blocks and hears no
+            signal, `crash` kills the process, `crash once` does so the first time alone.
+        from_when: a file; nothing happens until it is there.
+    """
+
+    def __init__(self, folder: Path, perils: Mapping[int, str], from_when: Path | None = None):
+        super().__init__(samples=60)
+        self.folder, self.perils, self.from_when = folder, dict(perils), from_when
+        self.pipe = folder / "pipe"
+        os.mkfifo(self.pipe)
+
+    def read(self, i: int) -> Sample:
+        peril = self.perils.get(i, "") if self.from_when is None or self.from_when.exists() else ""
+        if peril == "pipe":
+            try:
+                self.pipe.read_bytes()
+            except Exception as error:
+                raise BadSample(f"cannot be read: {error}", self.pipe) from error
+        elif peril == "plainly bad":
+            raise BadSample("is bad")
+        elif peril == "deaf":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+            time.sleep(600)
+        elif peril == "crash" or (peril == "crash once" and not (self.folder / "crashed").exists()):
+            (self.folder / "crashed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(i)
 
 
 class Linear(Encoder):

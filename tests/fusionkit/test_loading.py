@@ -14,7 +14,7 @@ from fusionkit_fakes import Crooked, Held, Jitter, Toy, ToyLabels, ToyQuantities
 from fusionkit.errors import BadSample, DataError, FusionkitError
 from fusionkit.flow import Batch, InputSpec
 from fusionkit.kinds import KINDS
-from fusionkit.loading import EVALUATION, Batches, Samples, collate, loader, plainly, read_checked
+from fusionkit.loading import EVALUATION, Batches, Loader, Samples, collate, plainly, read_checked
 
 VECTOR, STEPS = InputSpec((3,)), InputSpec((4, 2), ragged=True)
 
@@ -24,13 +24,18 @@ def toy_samples(seed: int = 0, *augmentations: Any) -> Samples:
     return Samples(toy, toy.index().targets, toy.inputs(), augmentations, seed)
 
 
+def read_through(batches: Loader) -> list[Batch]:
+    with plainly(batches):
+        return list(batches)
+
+
 def tensors(batch: Batch) -> list[torch.Tensor]:
     return [*batch.inputs.values(), *batch.present.values(), *batch.valid.values(), batch.target, batch.index]
 
 
 def epochs(samples: Samples, workers: int, count: int = 2, **order: Any) -> list[list[torch.Tensor]]:
     batches = Batches(np.arange(5, 45), 8, seed=3, **order)
-    made, seen = loader(samples, batches, workers), []
+    made, seen = Loader(samples, batches, workers), []
     for epoch in range(count):
         batches.epoch = epoch
         seen += [tensors(batch) for batch in made]
@@ -104,20 +109,20 @@ def test_an_augmentation_that_breaks_a_sample_is_named() -> None:
 
 def test_data_that_went_bad_since_the_survey_are_named() -> None:
     held = Held({"a": VECTOR}, {"a": [BadSample("image is truncated", "x.png")] * 2}, index_of([0, 1]))
-    with pytest.raises(FusionkitError, match=r"sample 1 of the dataset was good and now is not: x.png: image is trunc"):
+    with pytest.raises(FusionkitError, match=r"sample 1 was good and now is not: x.png: image is trunc"):
         Samples(held, np.array([0, 1]), held.specs)[(0, 1)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_goes_wrong_in_a_worker_is_told_in_one_line(workers: int) -> None:
-    made = loader(toy_samples(0, Crooked(Toy().inputs())), Batches(np.arange(9), 4, seed=0), workers)
+    made = Loader(toy_samples(0, Crooked(Toy().inputs())), Batches(np.arange(9), 4, seed=0), workers)
     with pytest.raises(FusionkitError) as told:
-        list(plainly(made))
+        read_through(made)
     assert str(told.value) == "the augmentation Crooked fails: image is 1 x 6 x 6, not 2 x 6 x 6"
     held = Held({"a": VECTOR}, {"a": [DataError("is gone", "/data/x.png")] * 4}, index_of([0, 1, 0, 1]))
-    made = loader(Samples(held, np.array([0, 1, 0, 1]), held.specs), Batches(np.arange(4), 2, seed=0), workers)
+    made = Loader(Samples(held, np.array([0, 1, 0, 1]), held.specs), Batches(np.arange(4), 2, seed=0), workers)
     with pytest.raises(DataError, match=r"^/data/x\.png: is gone$"):
-        list(plainly(made))
+        read_through(made)
 
 
 def test_absent_inputs_are_zero_and_told() -> None:
@@ -175,9 +180,9 @@ def test_samples_travel_to_spawned_processes() -> None:
 def test_a_spawned_worker_reads_the_same() -> None:
     samples = toy_samples(5, Jitter(Toy().inputs()))
     batches = Batches(np.arange(20), 8, seed=3)
-    made = loader(samples, batches, 1)
+    made = Loader(samples, batches, 1)
     made.multiprocessing_context = get_context("spawn")
-    for spawned, here in zip(made, loader(samples, batches, 0), strict=True):
+    for spawned, here in zip(made, Loader(samples, batches, 0), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(tensors(spawned), tensors(here), strict=True))
 
 
