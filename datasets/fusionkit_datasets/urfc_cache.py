@@ -1,35 +1,47 @@
-"""What was found in the files of URFC, kept from one run to the next: visit counts, blank tiles, bad lines.
+"""What was found in the files of URFC, kept from one run to the next: visit counts, tiles, and what is wrong.
 
-Each root has one folder in the cache. In it two files carry the same key, made of every place's id and of the sizes and
-times of its files: `KEY.npy` holds the counts, uint16 `[places, 7, 26, 24]`, mapped into memory, `KEY.npz` the rest.
-Both are written beside their places and renamed into them, so two processes may build the same cache at once. When
-files change, what is known of the others is taken over.
+Each root has one folder in the cache, and in it one store: a folder whose name is a key made of every place's id and of
+the sizes and times of its files.
+
+    KEY/visits.npy     uint16 [places, 7, 26, 24]
+    KEY/tiles.npy      uint8 [places, 3, 100, 100], where it was asked for
+    KEY/facts.npz      what else is known of each place, checksums included: `Facts`
+    KEY/bad.csv        whatever is wrong in a file, for people
+    KEY/manifest.json  checksums of the two before
+
+A store is made beside its place and renamed into it, so it is there whole or not at all. `urfc_prepare` makes it.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
-import os
-import secrets
-import time
+import io
+import json
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO
+from typing import Any, Literal
 
 import numpy as np
 
-from fusionkit.errors import BadSample, DataError
-from fusionkit_datasets.urfc_files import Place, blankness, read_tile
-from fusionkit_datasets.urfc_visits import SHAPE, BadLine, count_visits
+from fusionkit.errors import BadSample
+from fusionkit.files import atomic
+from fusionkit_datasets.urfc_files import TILE_SHAPE, Place
+from fusionkit_datasets.urfc_visits import SHAPE
 
-VERSION = "1"
+VERSION = "2"
 """Raise it when the same files come to be read otherwise: caches of another version are not looked at."""
 
-_ABSENT, _FAILED = -1, -2  # in place of a size and a time; what failed is tried again the next time
-_MOST = np.iinfo(np.uint16).max
+Rows = Literal["visits", "tiles"]
+ROWS: dict[Rows, tuple[tuple[int, ...], np.dtype[Any]]] = {
+    "visits": (SHAPE, np.dtype("<u2")),
+    "tiles": (TILE_SHAPE, np.dtype("u1")),
+}
+"""Shape and type of what is kept of a place."""
+
+_FACTS, _BAD, _MANIFEST = "facts.npz", "bad.csv", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -39,208 +51,152 @@ class Facts:
     Args:
         ids: `[n]` the places, as bytes.
         stamps: `[n, 4]` size and time in ns of the tile, then of the visit file.
-        blank: `[n]` what `urfc_files.blankness` says of the tile.
+        tile: `[n]` what a tile shows: what `urfc_files.blankness` says, or `UNREADABLE`.
         has_visits: `[n]` whether any visit was counted.
-        digest: `[n]` 16 bytes that are equal where the counts are.
-        bad_place: `[b]` the place of each bad visit file or line, as its position.
+        sums: `[n, 2, 16]` checksums of the visits, which are equal where the counts are, and of the tile as kept.
+        bad_place: `[b]` the place of each thing that is wrong, as its position, ascending.
+        bad_tile: `[b]` whether it is wrong with the tile, not with the visit file.
         bad_line: `[b]` line number, or 0 for the file as a whole.
-        bad_reason: `[b]` what is wrong.
+        bad_reason: `[b]` what is wrong, UTF-8.
     """
 
     ids: np.ndarray
     stamps: np.ndarray
-    blank: np.ndarray
+    tile: np.ndarray
     has_visits: np.ndarray
-    digest: np.ndarray
+    sums: np.ndarray
     bad_place: np.ndarray
+    bad_tile: np.ndarray
     bad_line: np.ndarray
     bad_reason: np.ndarray
 
+    def take(self, rows: np.ndarray) -> Facts:
+        """The facts of some places, in that order."""
+        first, stop = (np.searchsorted(self.bad_place, rows, side) for side in ("left", "right"))
+        bad = [i for span in zip(first.tolist(), stop.tolist(), strict=True) for i in range(*span)]
+        taken = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken = {name: value[bad if name.startswith("bad_") else rows] for name, value in taken.items()}
+        return Facts(**taken | {"bad_place": np.repeat(np.arange(len(rows)), stop - first)})
 
-def default_cache() -> Path:
-    """The user's cache folder; data often lies where its reader may not write."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fusionkit"
+    def bad_of(self, i: int, *, tile: bool) -> list[tuple[int, str]]:
+        """What is wrong with the tile or the visit file of place i: line or 0, and reason."""
+        first, stop = (int(np.searchsorted(self.bad_place, i, side)) for side in ("left", "right"))
+        here = [row for row in range(first, stop) if self.bad_tile[row] == tile]
+        return [(int(self.bad_line[row]), self.bad_reason[row].decode()) for row in here]
+
+    def bad(self) -> Iterator[tuple[int, bool, int, str]]:
+        """Whatever is wrong: place, whether it is the tile, line or 0, reason."""
+        for i, of_tile, line, reason in zip(
+            self.bad_place.tolist(), self.bad_tile.tolist(), self.bad_line.tolist(), self.bad_reason, strict=True
+        ):
+            yield i, of_tile, line, reason.decode()
+
+    def save(self, path: Path) -> None:
+        with atomic(path) as file:
+            np.savez(file, allow_pickle=False, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Facts | None:
+        """None where the file is missing or went bad."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(**{field.name: file[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    @classmethod
+    def join(cls, parts: Sequence[Facts]) -> Facts:
+        starts = np.cumsum([0] + [len(part.ids) for part in parts])
+        joined = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        joined["bad_place"] = [places + start for places, start in zip(joined["bad_place"], starts, strict=False)]
+        return cls(**{name: np.concatenate(values) for name, values in joined.items()})
 
 
-def gather(
-    root: Path, places: list[Place], cache: Path, progress: Callable[[int, int], None] | None = None
-) -> tuple[Facts, Path]:
-    """Find out what is in the files of `places`: from the cache where they are as they were, else by reading them.
+def checksum(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
-    Returns:
-        The facts, and the file of the counts for `open_counts`.
+
+class Store:
+    """A store that is complete.
+
+    Args:
+        path: its folder.
+        facts: of the places.
+        has_tiles: whether the tiles are in it as well.
+        rows: `[n]` where the places stand in the files; default: `facts` are of all.
+    """
+
+    def __init__(self, path: Path, facts: Facts, has_tiles: bool, rows: np.ndarray | None = None):
+        self.path, self.facts, self.has_tiles, self._rows = path, facts, has_tiles, rows
+        self._open: dict[Rows, np.ndarray] = {}
+
+    def take(self, places: np.ndarray) -> Store:
+        """The same store, of some places alone, in that order."""
+        return Store(self.path, self.facts.take(places), self.has_tiles, places)
+
+    def row(self, what: Rows, i: int) -> np.ndarray:
+        """The visits or the tile of place i, checked against their checksum.
+
+        Raises:
+            BadSample: the store is damaged.
+        """
+        path = self.path / f"{what}.npy"
+        try:
+            if what not in self._open:
+                self._open[what] = open_rows(path, what)
+            row = np.array(self._open[what][i if self._rows is None else self._rows[i]])
+        except (OSError, EOFError, ValueError, IndexError) as error:
+            raise BadSample(f"the cache cannot be read: {error}", path) from error
+        if checksum(row.data) != self.facts.sums[i, list(ROWS).index(what)].tobytes():
+            raise BadSample(f"the cache is damaged in row {i}; `fusionkit data prepare urfc` mends it", path)
+        return row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}  # a mapped file would be copied whole into each loader worker
+
+
+def open_rows(path: Path, what: Rows) -> np.ndarray:
+    """The rows of all places, mapped into memory.
 
     Raises:
-        DataError: the cache cannot be written.
+        OSError, EOFError, ValueError: the file is missing, cut short, or holds something else.
     """
-    ids = np.array([place.id.encode() for place in places])
-    stamps = np.array([_stamp(root, place.image) + _stamp(root, place.visits) for place in places], np.int64)
-    key = _digest(ids.tobytes(), stamps.tobytes()).hex()
-    folder = cache / f"urfc-{_digest(VERSION.encode(), os.fsencode(root.resolve())).hex()}"
-    counts_file = folder / f"{key}.npy"
-    known = _load(counts_file)
-    if known and not (known.stamps == _FAILED).any():
-        return known, counts_file
+    shape, dtype = ROWS[what]
+    rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    if rows.shape[1:] != shape or rows.dtype != dtype:
+        raise ValueError(f"the file holds {rows.dtype} {rows.shape}")
+    return rows
+
+
+def load_store(path: Path) -> Store | None:
+    """The store in a folder, all but its rows checked; None where it is missing or went bad."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(folder)
-        facts = _build(root, places, ids, stamps, counts_file, progress)
-        with _replacing(counts_file.with_suffix(".npz")) as file:
-            np.savez(file, allow_pickle=False, **vars(facts))
-        _remove_others(folder, key)
-    except OSError as error:
-        raise DataError(
-            f"the counted visits cannot be kept here: {error.strerror}; name another folder with `cache`",
-            folder,
-            option=("cache",),
-        ) from error
-    return facts, counts_file
-
-
-def open_counts(path: Path) -> np.ndarray:
-    """The counts, mapped into memory: uint16 `[n, 7, 26, 24]`."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _build(
-    root: Path,
-    places: list[Place],
-    ids: np.ndarray,
-    stamps: np.ndarray,
-    counts_file: Path,
-    progress: Callable[[int, int], None] | None,
-) -> Facts:
-    n = len(places)
-    old = _newest(counts_file.parent)
-    stamps, blank, digest = stamps.copy(), np.zeros(n, np.uint8), np.zeros(n, "V16")
-    has_visits = np.zeros(n, bool)
-    bad: list[tuple[int, BadLine]] = []
-    header = {"descr": "<u2", "fortran_order": False, "shape": (n, *SHAPE)}
-    with _replacing(counts_file) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for i, place in enumerate(places):
-            if old and (row := old.find(ids[i], stamps[i])) is not None:
-                counts, lines, blank[i] = old.counts[row], old.bad[row], old.facts.blank[row]
-            else:
-                blank[i] = _blankness(root, place)
-                counts, lines = _read_visits(root, place)
-                if counts is None:
-                    stamps[i, 3] = _FAILED
-                    counts = np.zeros(SHAPE, np.uint16)
-            has_visits[i] = counts.any()
-            digest[i] = _digest(counts.tobytes())
-            bad += [(i, line) for line in lines]
-            file.write(counts.tobytes())
-            if progress:
-                progress(i + 1, n)
-    return Facts(
-        ids=ids,
-        stamps=stamps,
-        blank=blank,
-        has_visits=has_visits,
-        digest=digest,
-        bad_place=np.array([i for i, _ in bad], np.int64),
-        bad_line=np.array([line.line for _, line in bad], np.int64),
-        bad_reason=np.array([line.reason for _, line in bad], np.str_),
-    )
-
-
-def _blankness(root: Path, place: Place) -> int:
-    if place.image is None:
-        return 0
-    try:
-        return blankness(read_tile(root / place.image))
-    except BadSample:
-        return 0  # found, and told, by whoever reads the sample
-
-
-def _read_visits(root: Path, place: Place) -> tuple[np.ndarray | None, list[BadLine]]:
-    """Counts as uint16, or None if the file could not be read, and what is wrong."""
-    nothing = np.zeros(SHAPE, np.uint16)
-    if place.visits is None:
-        return nothing, []
-    try:
-        data = (root / place.visits).read_bytes()
-    except OSError as error:
-        return None, [BadLine(0, f"the visit file cannot be read: {error.strerror}")]
-    if not data.strip():
-        return nothing, [BadLine(0, "the visit file is empty")]
-    counts, bad = count_visits(data)
-    if counts.max() > _MOST:
-        return nothing, [*bad, BadLine(0, f"more than {_MOST} visits in one hour")]
-    if not counts.any():
-        bad.append(BadLine(0, "the visit file has no good line"))
-    return counts.astype(np.uint16), bad
-
-
-class _Old:
-    """An earlier cache of the same root, by place."""
-
-    def __init__(self, facts: Facts, counts: np.ndarray):
-        self.facts, self.counts = facts, counts
-        self.rows = {place: row for row, place in enumerate(facts.ids.tolist())}
-        self.bad: list[list[BadLine]] = [[] for _ in self.rows]
-        for row, line, reason in zip(facts.bad_place, facts.bad_line, facts.bad_reason, strict=True):
-            self.bad[row].append(BadLine(int(line), str(reason)))
-
-    def find(self, place: bytes, stamp: np.ndarray) -> int | None:
-        """The row of a place whose files are as they were."""
-        row = self.rows.get(bytes(place))
-        return row if row is not None and np.array_equal(self.facts.stamps[row], stamp) else None
-
-
-def _newest(folder: Path) -> _Old | None:
-    for path in sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if facts := _load(path):
-            return _Old(facts, open_counts(path))
-    return None
-
-
-def _load(counts_file: Path) -> Facts | None:
-    """The facts that belong to a file of counts; None where either is missing or went bad."""
-    try:
-        counts = open_counts(counts_file)
-        with np.load(counts_file.with_suffix(".npz"), allow_pickle=False) as file:
-            facts = Facts(**{field.name: file[field.name] for field in fields(Facts)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        manifest = json.loads((path / _MANIFEST).read_bytes())
+        for name, expected in manifest["checksums"].items():
+            if checksum((path / name).read_bytes()).hex() != expected:
+                return None
+        facts = Facts.load(path / _FACTS)
+        if facts is None:
+            return None
+        for what in manifest["rows"]:
+            if len(open_rows(path / f"{what}.npy", what)) != len(facts.ids):
+                return None
+        return Store(path, facts, "tiles" in manifest["rows"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return facts if counts.shape == (len(facts.ids), *SHAPE) and counts.dtype == np.uint16 else None
 
 
-def _stamp(root: Path, path: str | None) -> tuple[int, int]:
-    if path is None:
-        return _ABSENT, _ABSENT
-    try:
-        status = os.stat(root / path)
-    except OSError:
-        return _FAILED, _FAILED
-    return status.st_size, status.st_mtime_ns
-
-
-def _digest(*parts: bytes) -> bytes:
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its place only when it is whole."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _remove_others(folder: Path, key: str) -> None:
-    for path in folder.glob("*.np[yz]"):
-        if path.stem != key:
-            path.unlink(missing_ok=True)
-
-
-def _remove_left_behind(folder: Path) -> None:
-    """Remove what killed processes left half-written, a day ago or longer."""
-    for path in folder.glob("*.part"):
-        if path.stat().st_mtime < time.time() - 86400:
-            path.unlink(missing_ok=True)
+def complete(path: Path, facts: Facts, places: Sequence[Place], rows: Sequence[Rows]) -> None:
+    """Write what a store needs beside its rows; the manifest comes last."""
+    facts.save(path / _FACTS)
+    with atomic(path / _BAD) as file:
+        text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["place", "file", "line", "reason"])
+        for i, of_tile, line, reason in facts.bad():
+            table.writerow([places[i].id, places[i].image if of_tile else places[i].visits, line or "", reason])
+        text.detach()
+    sums = {name: checksum((path / name).read_bytes()).hex() for name in (_FACTS, _BAD)}
+    manifest = {"version": VERSION, "places": len(facts.ids), "rows": list(rows), "checksums": sums}
+    with atomic(path / _MANIFEST) as file:
+        file.write(json.dumps(manifest, indent=2).encode() + b"\n")

@@ -125,6 +125,7 @@ def _label(stem: str, image: str | None) -> int:
 
 
 BLANK = ("", "the tile is fully black", "the tile is fully white")
+UNREADABLE = len(BLANK)
 _NEAR = 3  # of 255; what a JPEG may add to a uniform tile
 
 
