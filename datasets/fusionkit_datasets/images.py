@@ -10,7 +10,7 @@ from PIL import Image
 
 from fusionkit.errors import BadSample
 
-MODES = {1: ("L", "I;16", "I;16B", "I;16L"), 3: ("RGB", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"), 4: ("RGBA",)}
+MODES = {1: ("L", "I;16", "I;16B", "I;16L"), 3: ("RGB", "1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"), 4: ("RGBA",)}
 """Pillow's modes from which each number of channels is taken: grey and palette images become RGB, and an alpha channel
 is left out where three channels are wanted."""
 
@@ -26,7 +26,7 @@ def read_image(path: Path, channels: int, size: tuple[int, int] | None = None) -
     Raises:
         BadSample: it is missing, empty, cut short, no image, or has other channels.
     """
-    with _open(path, channels) as image:
+    with open_image(path, channels) as image:
         try:
             image.load()
             converted = image.convert("RGB") if channels == 3 else image
@@ -45,23 +45,33 @@ def image_size(path: Path, channels: int) -> tuple[int, int]:
     Raises:
         BadSample: as for `read_image`, except for pixels.
     """
-    with _open(path, channels) as image:
+    with open_image(path, channels) as image:
         return image.height, image.width
 
 
-def _open(path: Path, channels: int) -> Image.Image:
-    if not path.is_file():
-        raise BadSample("there is no such file", path)
-    if path.stat().st_size == 0:
-        raise BadSample("the file is empty (0 bytes)", path)
+def open_image(path: Path, channels: int) -> Image.Image:
+    """Open an image, whose pixels are not decoded yet.
+
+    Raises:
+        BadSample: as for `read_image`, except for pixels.
+    """
+    try:
+        if not path.is_file():
+            raise BadSample("is a link to nowhere" if path.is_symlink() else "there is no such file", path)
+        if path.stat().st_size == 0:
+            raise BadSample("the file is empty (0 bytes)", path)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise BadSample(f"cannot be read: {error.strerror}", path) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about EXIF data that nobody reads
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice its limit is an error
             image = Image.open(path)
     except Exception as error:
         raise BadSample(f"is no image: {error}", path) from error
-    if any(";16" in str(tile.args) for tile in image.tile) and image.mode not in MODES[1]:
-        raise BadSample("the image has 16 bits a channel, of which 8 would be lost; read it as `type: raster`", path)
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    if deep and (channels == 3 or image.mode not in MODES[1]):
+        raise BadSample("the image has 16 bits a channel, of which 8 would be lost; read it as a raster", path)
     if image.mode not in MODES[channels]:
         raise BadSample(f"the image is {image.mode} ({len(image.getbands())} channels), not {channels} channels", path)
     return image

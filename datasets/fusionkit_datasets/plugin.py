@@ -35,6 +35,12 @@ def fusionkit_components() -> Iterator[Component]:
     )
     yield Component(
         "dataset",
+        "image_text",
+        "fusionkit_datasets.image_text:ImageText",
+        "images with captions: Flickr30K, COCO, RSICD, or a table; with boxes of what the text names",
+    )
+    yield Component(
+        "dataset",
         "urfc",
         "fusionkit_datasets.urfc:URFC",
         "urban region function classification: satellite tiles and visit records",

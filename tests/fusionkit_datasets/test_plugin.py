@@ -13,10 +13,10 @@ from fusionkit.options import options_model
 from fusionkit.registry import load_registry
 from fusionkit.sections import Data
 
-NAMES = ["arrays", "table", "patches", "rasters", "urfc"]
+NAMES = ["arrays", "table", "patches", "rasters", "image_text", "urfc"]
 
 
-def test_five_datasets():
+def test_datasets():
     records = list(plugin.fusionkit_components())
     assert [record.name for record in records] == NAMES
     assert {record.kind for record in records} == {"dataset"}
