@@ -41,6 +41,12 @@ def fusionkit_components() -> Iterator[Component]:
     )
     yield Component(
         "dataset",
+        "torchgeo",
+        "fusionkit_datasets.torchgeo:TorchGeo",
+        "datasets of the package TorchGeo by their names, bands grouped into modalities; needs fusionkit-geo[torchgeo]",
+    )
+    yield Component(
+        "dataset",
         "urfc",
         "fusionkit_datasets.urfc:URFC",
         "urban region function classification: satellite tiles and visit records",

@@ -21,7 +21,7 @@ from fusionkit.options import options_model
 def make() -> Callable[..., Any]:
     """Build a dataset from options that went through JSON and validation, as those of a recipe do."""
 
-    def make(target: type, **options: Any) -> Any:
+    def make(target: type, /, **options: Any) -> Any:
         return target(**dict(options_model(target).model_validate_json(json.dumps(options, default=str))))
 
     return make
