@@ -193,7 +193,12 @@ def _write(
             parts[outputs.sidecar].write_bytes(sidecar(names, counts))
             absent = f", without {tags['FUSIONKIT_ABSENT']}" if tags["FUSIONKIT_ABSENT"] else ""
             picture = preview(
-                parts[outputs.map], names, counts, title=outputs.map.stem, subtitle=f"by {saved.run.name}{absent}"
+                parts[outputs.map],
+                names,
+                counts,
+                title=outputs.map.stem,
+                subtitle=f"by {saved.run.name}{absent}",
+                rings=[] if polygons is None else polygons.rings(),
             )
             parts[outputs.picture].write_bytes(picture)
         if polygons is not None:

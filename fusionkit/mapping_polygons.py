@@ -69,6 +69,19 @@ class Polygons:
                 values[:, inside] = self.found[painted[inside].astype(np.int64) - 1].T
             yield tile, values
 
+    def rings(self) -> list[np.ndarray]:
+        """The outlines of those with an answer, columns and rows of the map `[n, 2]` of each."""
+        found = []
+        for geometry, note in zip(self._shapes.geometries, self.notes.tolist(), strict=True):
+            if geometry is None or note:
+                continue
+            parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+            for ring in (ring for part in parts for ring in part):
+                points = np.array(ring, dtype=np.float64)
+                rows, columns = self._grid.pixel(points[:, 0], points[:, 1])
+                found.append(np.stack([columns, rows], axis=1))
+        return found
+
     def table(self, names: tuple[str, ...]) -> pd.DataFrame:
         """A row a polygon: what its file says of it, the prediction, the probability of each class, and a note."""
         answered = self.notes == ""
