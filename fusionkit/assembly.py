@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fusionkit.chosen import Chosen
 from fusionkit.contract import Augmentation, Dataset, Fusion, Index, Mixing
 from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
+from fusionkit.estimates import group_numbers
 from fusionkit.flow import InputSpec, Task, TaskKind
 from fusionkit.kinds import KINDS
 from fusionkit.model import Blueprint, FusionModel
@@ -84,10 +86,25 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
 
 def hold_task(recipe: Recipe, offered: TaskKind) -> None:
     """Refuse a dataset whose targets are for another kind of task than the recipe's."""
+    if recipe.task == "retrieval" and offered == "classification":
+        return
     if offered != recipe.task:
-        what = {"classification": "one class a sample", "multilabel": "several labels", "regression": "quantities"}
+        what = {
+            "classification": "one class a sample",
+            "multilabel": "several labels",
+            "regression": "quantities",
+            "retrieval": "samples without classes",
+        }
         message = f"{recipe.dataset.name} gives {what[offered]} as it is asked here; write `task: {offered}`"
         raise recipe.error(("task",), f"{message}, or ask it for {what[recipe.task]}")
+
+
+def for_retrieval(index: Index) -> Index:
+    """The same samples for a retrieval: those of a group show one thing, by default each its own."""
+    if index.targets.ndim != 1:
+        return index
+    things = np.arange(len(index)) if index.groups is None else group_numbers(index.groups, len(index))
+    return replace(index, targets=np.stack([things, index.targets], axis=1), retrieval=True)
 
 
 def make_task(
@@ -198,5 +215,11 @@ def ranked(recipe: Recipe, inputs: Mapping[str, InputSpec]) -> frozenset[str]:
 
 
 def make_augmentation(chosen: Chosen, inputs: Mapping[str, InputSpec], task: Task) -> Augmentation | Mixing:
-    """An augmentation of samples, or of batches, which is also told the task."""
+    """An augmentation of samples, or of batches, which is also told the task.
+
+    Raises:
+        RequestError: it mixes samples, and the task is to tell them apart.
+    """
+    if issubclass(chosen.target, Mixing) and task.kind == "retrieval":
+        raise RequestError(f"{chosen.name} mixes samples, and a retrieval has to tell them apart")
     return chosen.build(inputs, task) if issubclass(chosen.target, Mixing) else chosen.build(inputs)

@@ -149,6 +149,9 @@ class Fusion(nn.Module, ABC):
     by itself; see `Loss.reads_logits_alone`."""
     reads_stages: bool = False
     """True where `forward` reads `Features.stages`."""
+    embeds: bool = False
+    """True where the fused vector, or what `decide` makes of the branches, is the embeddings of two modalities side by
+    side, each made without the other and as wide as the other: what a retrieval compares, by inner product."""
 
     def __init__(self, inputs: Mapping[str, FeatureSpec]):
         super().__init__()
@@ -220,7 +223,8 @@ class Loss(nn.Module, ABC):
     """
 
     tasks: tuple[TaskKind, ...] = ("classification", "multilabel", "regression")
-    """The kinds of task that the term is for; a recipe of another is refused."""
+    """The kinds of task that the term is for; a recipe of another is refused. Those that read no target are for
+    `"retrieval"` too."""
     needs_branches: bool = False
     """True where the term reads `Output.branch_logits`: the model then builds a head for each modality. This and what
     follows may be set by a constructor, from its options."""
@@ -311,7 +315,8 @@ class Index:
     Args:
         ids: unique, one a sample.
         targets: class index of each sample `[n]`; or integers `[n, K]`, 1 where it has the label and 0 where not; or
-            floats `[n, K]`, quantities. A sample with -1, or with NaN, is without a label and used in no split.
+            floats `[n, K]`, quantities. A sample with -1, or with NaN, is without a label and used in no split. In a
+            retrieval integers `[n, 2]`: the number of the thing that a sample shows, and of its class or -1.
         class_names: of the classes, labels or quantities.
         columns: further facts of each sample that a split can go by (a fold, a plot, a site).
         split: the official split, `"train"`, `"val"`, `"test"` or `""` (unused); None where there is none.
@@ -321,6 +326,8 @@ class Index:
         window: height and width of that window in pixels.
         bad: what was found bad already while listing.
         units: of the quantities.
+        retrieval: whether the targets are those of a retrieval. Datasets leave it out: the core makes such an index of
+            one with classes, or without any, where a recipe asks for it.
     """
 
     ids: Sequence[str]
@@ -333,6 +340,7 @@ class Index:
     window: tuple[int, int] | None = None
     bad: list[tuple[str, BadSample]] = field(default_factory=list)
     units: tuple[str, ...] = ()
+    retrieval: bool = False
 
     def __post_init__(self) -> None:
         facts = {"targets": self.targets, "split": self.split, "groups": self.groups, "positions": self.positions}
@@ -340,6 +348,8 @@ class Index:
             if values is not None and len(values) != len(self.ids):
                 raise DataError(f"{len(self.ids)} samples have {len(values)} values of {name}")
         names = len(self.class_names)
+        if self.retrieval:
+            return
         if self.targets.ndim == 2 and self.targets.shape[1] != names:
             raise DataError(f"the targets are {self.targets.shape[1]} a sample, and there are {names} names of them")
         if self.targets.dtype.kind == "f":
@@ -356,6 +366,8 @@ class Index:
     @property
     def task(self) -> TaskKind:
         """The kind of task that the targets are for."""
+        if self.retrieval:
+            return "retrieval"
         if self.targets.ndim == 1:
             return "classification"
         return "regression" if self.targets.dtype.kind == "f" else "multilabel"
@@ -363,6 +375,8 @@ class Index:
     @property
     def labelled(self) -> np.ndarray:
         """Mask over the samples: whose target is known, whole."""
+        if self.retrieval:
+            return np.ones(len(self), bool)
         known: np.ndarray = ~np.isnan(self.targets) if self.targets.dtype.kind == "f" else self.targets >= 0
         return known if known.ndim == 1 else np.logical_and.reduce(known, axis=1)
 

@@ -43,7 +43,7 @@ class Description:
     @property
     def called(self) -> str:
         """What `classes` are."""
-        return {"classification": "classes", "multilabel": "labels", "regression": "quantities"}[self.task]
+        return {"multilabel": "labels", "regression": "quantities"}.get(self.task, "classes")
 
     def __str__(self) -> str:
         lines = [f"{self.recipe}: data from {self.source}"]
@@ -52,7 +52,7 @@ class Description:
             lines.append(f"  {f'fold {fold}: ' if fold else ''}{parts}")
         lines += [f"  unlabelled {self.unlabelled}"] if self.unlabelled else []
         lines.append(self.called + (f" (fold {self.sizes[0][0]} as test)" if self.sizes[0][0] else ""))
-        width = max(len(name) for name, _ in self.classes)
+        width = max((len(name) for name, _ in self.classes), default=0)
         for name, counts in self.classes:
             lines.append(f"  {name:<{width}}  " + "  ".join(f"{part} {count:>6}" for part, count in counts.items()))
         lines.append("modalities")
@@ -103,6 +103,8 @@ def _targets(opened: Opened, positions: np.ndarray) -> list[int] | list[str]:
         return [f"{c.mean():.4g} ± {c.std():.3g} ({c.min():.4g} to {c.max():.4g})" for c in columns]
     if opened.index.task == "multilabel":
         return [int(count) for count in targets.sum(0)]
+    if opened.index.task == "retrieval":
+        targets = targets[targets[:, 1] >= 0, 1]
     return [int(count) for count in np.bincount(targets, minlength=len(opened.class_names))]
 
 
@@ -137,6 +139,8 @@ def findings(opened: Opened) -> list[str]:
 def _unlike_train(opened: Opened, partition: Partition) -> list[str]:
     """What test asks for that train does not show."""
     targets, names, task = opened.index.targets, opened.class_names, opened.index.task
+    if task == "retrieval":  # what is found by no class needs none to be known
+        return []
     train, test = targets[partition.train], targets[partition.test]
     if task == "regression":
         low, high = train.min(0), train.max(0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
 
-from fusionkit.headlines import ERRORS, HEADLINES, LABELS
+from fusionkit.headlines import ERRORS, LABELS
 
 RESAMPLES = 2000
 FEW_GROUPS = 10
@@ -103,7 +103,7 @@ def change(figure: str, difference: float | None) -> str:
 
 def difference_text(figure: str, found: Estimate) -> str:
     """For example `OA +3.4 points (95 % interval +1.2 to +5.5)`."""
-    text = f"{LABELS[figure]} {change(figure, found.value)}{'' if figure in HEADLINES['regression'] else ' points'}"
+    text = f"{LABELS[figure]} {change(figure, found.value)}{'' if figure in ERRORS or figure == 'r2' else ' points'}"
     if found.low is None or found.high is None:
         return f"{text} (no interval)"
     return f"{text} (95 % interval {change(figure, found.low)} to {change(figure, found.high)})"

@@ -55,7 +55,7 @@ class Batch:
         present: per modality, whether the input was there.
         target: of a classification class indices `[B]`, or, where samples are mixed, shares of the classes `[B, K]`;
             of several labels `[B, K]`, 1 where a sample has the label; of a regression `[B, K]`, each quantity with
-            zero mean and unit deviation over the training samples.
+            zero mean and unit deviation over the training samples; of a retrieval class indices or -1 `[B]`.
         index: positions of the samples in the dataset.
         valid: for ragged modalities, which steps are real.
         group: samples with equal numbers show the same thing: captions of one image, twins; None where nobody says.
@@ -256,7 +256,7 @@ class Output:
         )
 
 
-TaskKind: TypeAlias = Literal["classification", "multilabel", "regression"]
+TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "retrieval"]
 
 
 @dataclass(frozen=True)
@@ -264,8 +264,9 @@ class Task:
     """What is to be predicted, as losses and heads need to know it.
 
     Args:
-        kind: one class a sample, any number of labels, or quantities.
-        class_names: of the classes, labels or quantities: one a column of the logits.
+        kind: one class a sample, any number of labels, quantities, or which samples of two modalities belong together.
+        class_names: of the classes, labels or quantities: one a column of the logits. In a retrieval the classes that
+            some figures and losses go by, if there are any; its logits are the embeddings of the two modalities.
         class_counts: samples of each class, or with each label, in the training split; empty for a regression.
         samples: how many the training split has.
         mean, std: of each quantity over the training split; empty unless it is a regression.
@@ -280,5 +281,5 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Width of the logits."""
+        """Width of the logits, and of those of branches and stages."""
         return len(self.class_names)

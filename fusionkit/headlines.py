@@ -6,6 +6,20 @@ HEADLINES = {
     "classification": ("oa", "aa", "kappa", "macro_f1", "weighted_f1"),
     "multilabel": ("map", "macro_f1", "micro_f1", "subset_accuracy"),
     "regression": ("rmse", "mae", "r2"),
+    "retrieval": (
+        "mean_recall",
+        "forward_r1",
+        "forward_r5",
+        "forward_r10",
+        "forward_median_rank",
+        "backward_r1",
+        "backward_r5",
+        "backward_r10",
+        "backward_median_rank",
+        "mean_map",
+        "forward_map",
+        "backward_map",
+    ),
 }
 LABELS = {
     "oa": "OA",
@@ -19,16 +33,29 @@ LABELS = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "mean_recall": "mean recall",
+    "forward_r1": "R@1 →",
+    "forward_r5": "R@5 →",
+    "forward_r10": "R@10 →",
+    "forward_median_rank": "median rank →",
+    "backward_r1": "R@1 ←",
+    "backward_r5": "R@5 ←",
+    "backward_r10": "R@10 ←",
+    "backward_median_rank": "median rank ←",
+    "mean_map": "mean mAP",
+    "forward_map": "mAP →",
+    "backward_map": "mAP ←",
 }
 """How they are printed."""
-ERRORS = frozenset({"rmse", "mae"})
-"""Those of which less is better; they have the unit of what is predicted."""
+ERRORS = frozenset({"rmse", "mae", "forward_median_rank", "backward_median_rank"})
+"""Those of which less is better; they have a unit: of what is predicted, or ranks."""
 IN_TABLE = {
     "classification": ("oa", "aa", "kappa"),
     "multilabel": ("map", "macro_f1", "micro_f1"),
     "regression": ("rmse", "mae", "r2"),
+    "retrieval": ("forward_r1", "forward_r10", "forward_map", "backward_r1", "backward_r10", "backward_map"),
 }
-"""Those that stand in the table of modalities."""
+"""Those that stand in the table of modalities, where they are defined."""
 
 
 def primary(kind: str) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fusionkit import metrics, multilabel, regression
+from fusionkit import metrics, multilabel, regression, retrieval
 from fusionkit.errors import DataError
 from fusionkit.estimates import Comparison, Estimate
 from fusionkit.flow import Task, TaskKind
@@ -24,6 +24,8 @@ class Kind(ABC):
     """One kind of task. `target` and `answers` are arrays with a row a sample; both in the task's own unit."""
 
     name: ClassVar[TaskKind]
+    named: ClassVar[bool] = True
+    """Whether each column of the answers has a name, that of a class, a label or a quantity."""
 
     @abstractmethod
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
@@ -35,7 +37,7 @@ class Kind(ABC):
 
     @abstractmethod
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
-        """Probabilities, or quantities in their own unit."""
+        """Probabilities, quantities in their own unit, or embeddings."""
 
     @abstractmethod
     def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
@@ -70,6 +72,10 @@ class Kind(ABC):
         seed: int = 0,
     ) -> tuple[Any, ...]:
         """Figures of each class, label or quantity."""
+
+    def resampled(self, target: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
+        """What intervals resample: groups, a value a sample, or the samples themselves where it is None."""
+        return groups
 
     def counts(self, target: np.ndarray, answers: np.ndarray) -> np.ndarray | None:
         """The confusion matrix `[K, K]`, or one for each label `[K, 2, 2]`; rows are the reference."""
@@ -224,4 +230,55 @@ class Regression(Kind):
         return regression.per_quantity(target, answers, names, groups=groups, seed=seed)
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), MultiLabel(), Regression())}
+class Retrieval(Kind):
+    """`target` which thing a sample shows and its class or -1 `[n, 2]`; `answers` two embeddings `[n, 2 E]`."""
+
+    name = "retrieval"
+    named = False
+
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        classes = targets[targets[:, 1] >= 0, 1]
+        counts = np.bincount(classes, minlength=len(names))
+        return Task(self.name, tuple(names), tuple(counts.tolist()), len(targets))
+
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        return targets[:, 1].astype(np.int64)
+
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        return logits.float()
+
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        return retrieval.figures(target, answers)
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        return retrieval.estimate(target, answers, groups=groups, seed=seed)
+
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        return retrieval.compare(target, first, second, groups=groups, seed=seed)
+
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        return ()
+
+    def resampled(self, target: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
+        return target[:, 0] if groups is None and len(np.unique(target[:, 0])) < len(target) else groups
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), MultiLabel(), Regression(), Retrieval())}

@@ -106,7 +106,7 @@ class Samples(TorchDataset[Batch]):
         self.ids, self.timeout = ids, timeout
         self.augmentations, self.seed = augmentations, seed
         self._encoded = targets.astype(np.int64) if task is None else KINDS[task.kind].encode(task, targets)
-        self._groups = None if groups is None else group_numbers(groups, len(targets)).astype(np.int64)
+        self.groups = None if groups is None else group_numbers(groups, len(targets)).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,7 +128,7 @@ class Samples(TorchDataset[Batch]):
             present={},
             target=torch.from_numpy(self._encoded[positions]),
             index=torch.from_numpy(positions.astype(np.int64)),
-            group=None if self._groups is None else torch.from_numpy(self._groups[positions]),
+            group=None if self.groups is None else torch.from_numpy(self.groups[positions]),
         )
         for name, spec in self.inputs.items():
             values = [sample[name] for sample in samples]
@@ -182,11 +182,23 @@ class Batches(Sampler[list[tuple[int, int]]]):
         batch_size: over all processes, and at most: the batches of an epoch differ by a sample at most.
         seed: of the order; None keeps the order given, without augmentation.
         rank, world: this process and how many there are; each takes every world-th sample of a batch.
+        groups: a value a sample of the whole index; an epoch has one sample of each of them, drawn anew.
     """
 
-    def __init__(self, positions: np.ndarray, batch_size: int, *, seed: int | None, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        positions: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int | None,
+        rank: int = 0,
+        world: int = 1,
+        groups: np.ndarray | None = None,
+    ):
         self.positions, self.batch_size, self.seed = positions, batch_size, seed
         self.rank, self.world = rank, world
+        self.groups = None if groups is None else groups[positions]
+        self.count = len(positions) if self.groups is None else len(np.unique(self.groups))
         self.epoch = EVALUATION if seed is None else 0
 
     def bounds(self) -> list[int]:
@@ -194,7 +206,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
         Fewer and larger ones where a process would have a single sample, of which a batch norm can make nothing.
         """
-        count, least = len(self.positions), 2 * self.world
+        count, least = self.count, 2 * self.world
         batches = -(-count // self.batch_size)
         if count < least * batches and self.batch_size >= least:
             batches = max(1, count // least)
@@ -206,7 +218,10 @@ class Batches(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = self.positions
         if self.seed is not None:
-            order = generator(self.seed, "order", self.epoch).permutation(order)
+            drawn = generator(self.seed, "order", self.epoch).permutation(len(order))
+            if self.groups is not None:
+                drawn = drawn[np.sort(np.unique(self.groups[drawn], return_index=True)[1])]
+            order = order[drawn]
         bounds = self.bounds()
         for start, end in pairwise(bounds):
             batch = order[start:end]

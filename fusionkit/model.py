@@ -35,7 +35,8 @@ class FusionModel(nn.Module):
         normalizers: a `Standardize` for each modality.
         encoders: an encoder for each key that `fusion.arrange` leaves, or what `fusion.join` made of them.
         fusion: what combines them.
-        head: from the fused representation to logits; None where the fusion decides by the branches alone.
+        head: from the fused representation to logits, which a retrieval takes as it is; None where the fusion decides
+            by the branches alone.
         branches: per modality, a head on its own representation; may be empty.
         stand_ins: per modality, what stands in its place where it is absent; modalities without one are masked.
         penalties: the names that `Output.penalties` will have.
@@ -51,7 +52,7 @@ class FusionModel(nn.Module):
         normalizers: nn.ModuleDict,
         encoders: nn.ModuleDict,
         fusion: Fusion,
-        head: nn.Linear | None,
+        head: nn.Module | None,
         branches: nn.ModuleDict,
         stand_ins: nn.ModuleDict,
         penalties: frozenset[str] = frozenset(),
@@ -259,7 +260,11 @@ class Blueprint:
     ) -> FusionModel:
         outputs = self.task.outputs
         scaling = {name: self._scaling(name)(spec, statistics.get(name)) for name, spec in self.inputs.items()}
-        head = None if fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
+        head: nn.Module | None = None if fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
+        if self.task.kind == "retrieval":
+            if not fusion.embeds:
+                raise ShapeError("it mixes the modalities; a retrieval compares two that are embedded apart")
+            head = head and nn.Identity()
         branches: dict[str, nn.Module] = {}
         if self.branches or fusion.decision != "fused":
             if fusion.shares_branch_head and len(set(widths.branches.values())) > 1:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionkit.assembly import blamed_on, class_names, hold_task, make_task, ranked, recipe_inputs, scaled
+from fusionkit.assembly import (
+    blamed_on,
+    class_names,
+    for_retrieval,
+    hold_task,
+    make_task,
+    ranked,
+    recipe_inputs,
+    scaled,
+)
 from fusionkit.contract import Dataset, Index
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
@@ -57,6 +66,8 @@ def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, In
         bar, move = progress.counter("listing the data")
         with bar:
             index = dataset.index(move)
+        if recipe.task == "retrieval":
+            index = for_retrieval(index)
         hold_task(recipe, index.task)
         if len(set(map(str, index.ids))) != len(index):
             raise DataError("the ids of the samples are not unique")

@@ -16,6 +16,7 @@ from fusionkit.flow import TaskKind
 from fusionkit.multilabel import decide
 
 _PROBABILITY, _TARGET, _PREDICTION = "p_", "target_", "prediction_"
+_EMBEDDINGS = ("first_", "second_")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,10 @@ class Predictions:
 
     Args:
         ids: one a sample.
-        target: class indices `[n]`; 0 or 1 of each label `[n, K]`; or quantities `[n, K]`.
-        answers: `[n, K]`, floating point: the probability of each class or label, or the quantities.
+        target: class indices `[n]`; 0 or 1 of each label `[n, K]`; quantities `[n, K]`; or, of a retrieval, the
+            number of the thing that a sample shows and of its class or -1 `[n, 2]`.
+        answers: `[n, K]`, floating point: the probability of each class or label, the quantities, or the embeddings of
+            two modalities side by side.
         groups: a value a sample, where samples belong together (a plot, a video).
         fold: the fold in which each sample was test, where folds are pooled.
         task: of which kind they are.
@@ -60,14 +63,14 @@ class Predictions:
 
     @property
     def _called(self) -> str:
-        return "quantities" if self.task == "regression" else "probabilities"
+        return {"regression": "quantities", "retrieval": "embeddings"}.get(self.task, "probabilities")
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class `[n]`, the first of equals; the labels that are given; the quantities."""
+        """The most probable class `[n]`, the first of equals; the labels that are given; quantities or embeddings."""
         if self.task == "classification":
             return self.answers.argmax(1)
-        return self.answers if self.task == "regression" else decide(self.answers)
+        return decide(self.answers) if self.task == "multilabel" else self.answers
 
     def of(self, ids: Sequence[str]) -> np.ndarray:
         """The answers in the order of these ids.
@@ -85,19 +88,23 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
     """Write predictions as CSV or Parquet, by the suffix of `path`, atomically.
 
     Columns: id; of classes target and prediction (their names) and `p_<class>` for each class; of labels
-    `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; and fold and
-    group where there are some.
+    `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; of a retrieval
+    `thing`, `class` and the embeddings `first_<i>` and `second_<i>`; and fold and group where there are some.
 
     Raises:
         ValueError: the names are not unique, or not one a column of the answers.
     """
     names = [str(name) for name in class_names]
-    if len(set(names)) != len(names) or len(names) != predictions.answers.shape[1]:
+    retrieval = predictions.task == "retrieval"
+    if len(set(names)) != len(names) or (not retrieval and len(names) != predictions.answers.shape[1]):
         raise ValueError(f"{predictions.answers.shape[1]} classes need as many different names")
     columns: dict[str, Any] = {"id": [str(id) for id in predictions.ids]}
     if predictions.task == "classification":
         labels = np.array(names, dtype=object)
         columns |= {"target": labels[predictions.target], "prediction": labels[predictions.prediction]}
+    elif retrieval:
+        labels = np.array([*names, ""], dtype=object)  # the last is that of no class, -1
+        columns |= {"thing": predictions.target[:, 0], "class": labels[predictions.target[:, 1]]}
     else:
         columns |= {_TARGET + name: predictions.target[:, k] for k, name in enumerate(names)}
     if predictions.fold is not None:
@@ -105,6 +112,9 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
     if predictions.groups is not None:
         columns["group"] = [str(group) for group in predictions.groups]
     prefix = _PREDICTION if predictions.task == "regression" else _PROBABILITY
+    if retrieval:
+        prefix, width = "", predictions.answers.shape[1] // 2
+        names = [f"{of}{i}" for of in _EMBEDDINGS for i in range(width)]
     columns |= {prefix + name: predictions.answers[:, k] for k, name in enumerate(names)}
     table = pd.DataFrame(columns)
     with atomic(path) as file:
@@ -128,6 +138,8 @@ def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
     except (OSError, ValueError) as error:
         raise DataError(f"predictions cannot be read: {error}", path) from None
     columns = [str(column) for column in table.columns]
+    if "thing" in columns:
+        return _read_retrieval(path, table)
     task: TaskKind = "regression" if any(column.startswith(_PREDICTION) for column in columns) else "multilabel"
     task = "classification" if "target" in columns else task
     prefix = _PREDICTION if task == "regression" else _PROBABILITY
@@ -162,6 +174,30 @@ def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
                 raise ValueError("a prediction is not the most probable class")
     except KeyError as error:
         raise DataError(f"{error} is none of the classes of the columns {_PROBABILITY}*", path) from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"predictions are broken: {error}", path) from None
+    return predictions, names
+
+
+def _read_retrieval(path: Path, table: pd.DataFrame) -> tuple[Predictions, tuple[str, ...]]:
+    """The same of a retrieval. Classes that none of the samples has are not in the file."""
+    columns = [str(column) for column in table.columns]
+    embeddings = [column for of in _EMBEDDINGS for column in columns if column.startswith(of)]
+    for column in ("id", "class", f"{_EMBEDDINGS[0]}0", f"{_EMBEDDINGS[1]}0"):
+        if column not in columns:
+            raise DataError(f"there is no column {column!r}, so these are no predictions", path)
+    names = tuple(sorted(set(table["class"]) - {""}))
+    number = {name: k for k, name in enumerate(names)} | {"": -1}
+    try:
+        classes = [number[name] for name in table["class"]]
+        predictions = Predictions(
+            ids=table["id"].tolist(),
+            target=np.stack([table["thing"].to_numpy(dtype=np.int64), np.array(classes, np.int64)], axis=1),
+            answers=table[embeddings].to_numpy(dtype=np.float64),
+            groups=table["group"].to_numpy(dtype=str) if "group" in columns else None,
+            fold=table["fold"].to_numpy(dtype=str) if "fold" in columns else None,
+            task="retrieval",
+        )
     except (ValueError, TypeError) as error:
         raise DataError(f"predictions are broken: {error}", path) from None
     return predictions, names

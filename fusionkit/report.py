@@ -17,9 +17,11 @@ from fusionkit.figures import Curve, confusion_figure, learning_curves, term_cur
 from fusionkit.figures_baselines import baseline_figure
 from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
+from fusionkit.figures_retrieval import recall_curves
 from fusionkit.headlines import HEADLINES, IN_TABLE, LABELS, primary
 from fusionkit.predictions import Predictions
 from fusionkit.result import Cost, Result, estimate_text, figure_text
+from fusionkit.retrieval import PROTOCOL
 from fusionkit.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -32,9 +34,15 @@ COMPARED = {
     "classification": ("oa", "macro_f1"),
     "multilabel": ("map", "macro_f1"),
     "regression": ("rmse", "r2"),
+    "retrieval": ("mean_recall", "mean_map"),
 }
 """The figures in which models are drawn and compared side by side."""
-_IN_SUBTITLE = {"classification": ("oa", "kappa"), "multilabel": ("map", "micro_f1"), "regression": ("rmse", "r2")}
+_IN_SUBTITLE = {
+    "classification": ("oa", "kappa"),
+    "multilabel": ("map", "micro_f1"),
+    "regression": ("rmse", "r2"),
+    "retrieval": ("forward_r1", "backward_r1"),
+}
 MOST_BAD = 10
 """So many bad samples are listed; the rest is in `bad_samples.csv`."""
 
@@ -78,8 +86,8 @@ def write_report(folder: RunFolder, data: ReportData) -> None:
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """The figures of a run by the stems of their file names: `confusion`, or `predicted` of quantities,
-    `learning_curves`, `loss_terms` where there are several, and `baselines` where there are some."""
+    """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities or `recall` of a
+    retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where there are some."""
     result = data.result
     deciding = primary(result.task)
     figures = dict([_answers_figure(data)])
@@ -112,6 +120,9 @@ def _answers_figure(data: ReportData) -> tuple[str, Figure]:
         return "predicted", predicted_against_true(
             held.target, held.answers, result.classes, units=result.units, **lines
         )
+    if result.task == "retrieval":
+        one, other = result.modalities
+        return "recall", recall_curves(held.target, held.answers, (one, other), **lines)
     draw_counts = label_confusions if result.task == "multilabel" else confusion_figure
     assert data.confusion is not None  # noqa: S101 - classes and labels are counted
     return "confusion", draw_counts(data.confusion, result.classes, **lines)
@@ -129,7 +140,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         data=data,
         result=data.result,
         images=sources,
-        headlines=HEADLINES[data.result.task],
+        headlines=_headlines(data.result),
         compared=COMPARED[data.result.task],
         in_table=dict.fromkeys((*IN_TABLE[data.result.task], *COMPARED[data.result.task])),
         deciding=primary(data.result.task),
@@ -138,6 +149,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         labels=LABELS,
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
+        protocol=PROTOCOL,
         states=_states(data.curves),
         costs=_costs(data.result),
         provenance=_provenance(data.provenance),
@@ -162,6 +174,12 @@ def _template() -> jinja2.Template:
         "number": lambda value: "–" if np.isnan(value) else f"{value:.4g}",
     }
     return environment.get_template("report.html")
+
+
+def _headlines(result: Result) -> list[str]:
+    """The headline figures; of a retrieval without classes those alone that need none."""
+    names = HEADLINES[result.task]
+    return [name for name in names if result.task != "retrieval" or result.metrics[name].value is not None]
 
 
 def _unit(result: Result) -> str:

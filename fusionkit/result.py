@@ -105,7 +105,7 @@ class TableRow:
     def figures(self) -> tuple[str, ...]:
         """The headline figures that stand in the table."""
         kind = next(kind for kind, names in HEADLINES.items() if names[0] in self.metrics)
-        return IN_TABLE[kind]
+        return tuple(name for name in IN_TABLE[kind] if kind != "retrieval" or self.metrics[name].value is not None)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -243,9 +243,10 @@ def score(predictions: Predictions, names: Sequence[str], seed: int) -> Scores:
         ValueError: there are no samples, or not as many names as classes, labels or quantities.
     """
     kind, width = KINDS[predictions.task], predictions.answers.shape[1]
-    if len(names) != width:
+    if kind.named and len(names) != width:
         raise ValueError(f"{len(names)} names for {width} columns of answers")
-    target, answers, groups = predictions.target, predictions.answers, predictions.groups
+    target, answers = predictions.target, predictions.answers
+    groups = kind.resampled(target, predictions.groups)
     folds = []
     for name in () if predictions.fold is None else np.unique(predictions.fold).tolist():
         here = predictions.fold == name

@@ -24,6 +24,8 @@ from pydantic import (
     field_validator,
 )
 
+from fusionkit.flow import TaskKind
+
 Scalar: TypeAlias = bool | int | float | str
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -151,7 +153,30 @@ def _number_as_text(value: Any) -> Any:
 
 
 Figure: TypeAlias = Literal[
-    "loss", "oa", "aa", "kappa", "macro_f1", "weighted_f1", "map", "micro_f1", "subset_accuracy", "rmse", "mae", "r2"
+    "loss",
+    "oa",
+    "aa",
+    "kappa",
+    "macro_f1",
+    "weighted_f1",
+    "map",
+    "micro_f1",
+    "subset_accuracy",
+    "rmse",
+    "mae",
+    "r2",
+    "mean_recall",
+    "forward_r1",
+    "forward_r5",
+    "forward_r10",
+    "forward_median_rank",
+    "backward_r1",
+    "backward_r5",
+    "backward_r10",
+    "backward_median_rank",
+    "mean_map",
+    "forward_map",
+    "backward_map",
 ]
 Precision: TypeAlias = Literal["32", "bf16", "16", "64"]
 
@@ -206,6 +231,9 @@ class Train(Section):
     gradient_checkpointing: bool = False
     """Save memory: what goes on inside the stages of the encoders is computed again going back, instead of kept; the
     gradients are the same, for about a third more time."""
+    one_per_group: bool | None = None
+    """An epoch sees one sample of each group, such as one caption of each image, drawn anew. Default: in a
+    retrieval."""
     balance: Balance | None = None
     """Balance of the encoders' gradients between the modalities; `{}` for its defaults."""
     reset_fusion: list[Annotated[int, Field(ge=2)]] = Field(default_factory=list)
@@ -214,7 +242,7 @@ class Train(Section):
     """Epochs without a better validation figure after which training ends."""
     select: Figure | None = None
     """The validation figure by which the best epoch is chosen: the loss, or one of the task's. Default: oa of
-    classification, map of multilabel, rmse of regression."""
+    classification, map of multilabel, rmse of regression, mean_recall of retrieval."""
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
     strategy: str = "auto"
@@ -238,8 +266,9 @@ class RecipeKeys(Section):
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
-    task: Literal["classification", "multilabel", "regression"] = "classification"
-    """One class a sample, any number of labels, or quantities."""
+    task: TaskKind = "classification"
+    """One class a sample, any number of labels, quantities, or retrieval: finding what belongs to a sample of one
+    modality among those of another."""
     seed: NonNegativeInt = 0
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
@@ -249,7 +278,7 @@ class RecipeKeys(Section):
     loss: Any = None
     """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options. A weight is a
     number, a schedule over epochs, or `uncertainty` or `dwa`, which are learned. Default: cross_entropy for
-    classification, binary_cross_entropy for multilabel, mse for regression."""
+    classification, binary_cross_entropy for multilabel, mse for regression, info_nce for retrieval."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
     train: Train = Field(default_factory=lambda: Train())
@@ -259,7 +288,8 @@ class RecipeKeys(Section):
 
 def default_loss(task: object) -> str:
     """The loss of a recipe that names none."""
-    return {"multilabel": "binary_cross_entropy", "regression": "mse"}.get(str(task), "cross_entropy")
+    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "retrieval": "info_nce"}
+    return named.get(str(task), "cross_entropy")
 
 
 _SECTIONS: dict[str, type[Section]] = {

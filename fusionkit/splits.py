@@ -255,6 +255,8 @@ def _strata(index: Index) -> np.ndarray:
     one's tenth; -1 where a sample has no label."""
     if index.task == "classification":
         return index.targets
+    if index.task == "retrieval":
+        return index.targets[:, 1] + 1  # those without a class are drawn alike too
     strata = np.full(len(index), -1, dtype=np.int64)
     known = index.targets[index.labelled]
     if index.task == "multilabel":

@@ -130,7 +130,14 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     optimizer: Any = make_optimizer(objective, job.settings)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     wrapped, optimizer = fabric.setup(objective, optimizer)
-    order = Batches(job.train, job.batch_size, seed=job.seed, rank=fabric.global_rank, world=fabric.world_size)
+    order = Batches(
+        job.train,
+        job.batch_size,
+        seed=job.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        groups=job.samples.groups if _one_per_group(job) else None,
+    )
     batches = set_up(job.samples, order, fabric, job.workers)
     held_out = in_order(job.samples, job.val, fabric, job.batch_size, job.workers)
     job.parts = job.settings.accumulate
@@ -169,7 +176,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
                 _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
-        job.seen += len(job.train)
+        job.seen += order.count
         means = Means.over(gathered(fabric, Means.over(steps_done)))
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
         row |= {f"train/{name}": value for name, value in means.terms().items()}
@@ -235,6 +242,12 @@ def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) ->
         return -figure if select in ERRORS else figure, loss
 
     return merit(history[-1]) > merit(history[best_epoch - 1])
+
+
+def _one_per_group(job: Fit) -> bool:
+    """Whether an epoch has one sample of each group; by default those of a retrieval."""
+    asked = job.settings.one_per_group
+    return job.model.task.kind == "retrieval" if asked is None else asked
 
 
 def _given_up(job: Fit) -> bool:

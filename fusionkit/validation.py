@@ -135,6 +135,8 @@ class Check:
                 key, message = found
                 long = (*loss.path, "weight") in self.located.positions
                 self.problem((*loss.path, *(["weight"] if long else []), key), message)
+        if keys.task == "retrieval" and keys.baselines:
+            self.problem(("baselines",), "a retrieval needs both modalities: none of them alone is a baseline")
         select, figures = keys.train.select, ("loss", *HEADLINES[keys.task])
         if select is not None and select not in figures:
             self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{suggestion(select, figures)}")

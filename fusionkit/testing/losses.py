@@ -28,6 +28,7 @@ TASKS = {
         "regression", ("x1", "y1", "x2", "y2"), (), SIZE, (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
     ),
 }
+TASKS["retrieval"] = replace(TASKS["classification"], kind="retrieval")
 WIDTHS = {"image": 8, "text": 6}
 
 

@@ -30,6 +30,15 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component(
         "fusion", "channel_exchange", f"{HERE}.channel_exchange:ChannelExchange", "CEN: shared network, private norms"
     )
+    yield Component(
+        "fusion", "dual_encoder", f"{HERE}.dual_encoder:DualEncoder", "two embeddings side by side, for retrieval"
+    )
+    yield Component(
+        "fusion",
+        "semantic_matching",
+        f"{HERE}.semantic_matching:SemanticMatching",
+        "class posteriors of two modalities",
+    )
     yield Component("fusion", "mmtm", f"{HERE}.mmtm:MMTM", "joint gates on channels, between the encoders' stages")
     yield Component("fusion", "multi_level", f"{HERE}.multi_level:MultiLevel", "CentralNet on low, middle and high")
     yield Component("fusion", "multi_scale", f"{HERE}.multi_scale:MultiScale", "feature pyramid or pyramid pooling")

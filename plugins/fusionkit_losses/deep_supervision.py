@@ -13,6 +13,7 @@ from fusionkit.contract import Loss
 from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
 
+_WITHOUT_CLASS = -1
 Heads: TypeAlias = Literal["branches", "stages"]
 
 
@@ -26,8 +27,8 @@ class DeepSupervision(Loss):
     The sum is this term, a is its weight in the recipe: `loss: {cross_entropy: 1, deep_supervision: 0.2}`. DSN lets a
     decay to zero, which is a schedule: `deep_supervision: {weight: {from: 0.2, to: 0, start: 1, end: 30}}`.
 
-    The loss is cross-entropy of a classification, with soft targets too; binary cross-entropy, a mean over labels, of
-    several labels; the squared error, a mean over quantities, of a regression.
+    The loss is cross-entropy of a classification, with soft targets too, and of a retrieval with classes; binary
+    cross-entropy, a mean over labels, of several labels; the squared error, a mean over quantities, of a regression.
 
     A branch whose modality a sample lacks says nothing of it: that pair of branch and sample adds zero, and the sum is
     divided by the number of samples, whatever they lack. So parts of a batch add up, a modality that is rare is
@@ -39,9 +40,10 @@ class DeepSupervision(Loss):
         reduction: "sum" over branches and stages, as in the formula, or their "mean".
 
     Raises:
-        RequestError: `of` is an empty list.
+        RequestError: `of` is an empty list, or a retrieval has no classes.
     """
 
+    tasks = ("classification", "multilabel", "regression", "retrieval")
     needs_branches = True
 
     def __init__(self, task: Task, *, of: Heads | list[Heads] = "branches", reduction: Literal["sum", "mean"] = "sum"):
@@ -49,6 +51,8 @@ class DeepSupervision(Loss):
         wanted = [of] if isinstance(of, str) else of
         if not wanted:
             raise RequestError("of: name branches, stages, or both")
+        if task.kind == "retrieval" and task.outputs < 2:
+            raise RequestError("deep_supervision is by classes, and this retrieval has none")
         self.needs_branches, self.needs_stages = "branches" in wanted, "stages" in wanted
         self.reduction = reduction
 
@@ -68,7 +72,7 @@ class DeepSupervision(Loss):
     def _plain(self, logits: Float[Tensor, "B K"], target: Shaped[Tensor, "B ..."]) -> Float[Tensor, " B"]:
         """The task's loss of each sample."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if self.task.kind == "classification":
-            return F.cross_entropy(logits, target, reduction="none")
+        if self.task.kind in ("classification", "retrieval"):
+            return F.cross_entropy(logits, target, reduction="none", ignore_index=_WITHOUT_CLASS)
         loss = F.mse_loss if self.task.kind == "regression" else F.binary_cross_entropy_with_logits
         return loss(logits, target.to(logits.dtype), reduction="none").mean(1)

@@ -30,7 +30,8 @@ class InfoNCE(ModalityPairs):
     image, are no negatives of each other: all but the positives are left out of the softmax.
 
     Supervised (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, "out", the mean outside the logarithm),
-    here between modalities alone: the positives P(i) of row i are all samples of its class, its own among them,
+    here between modalities alone: the positives P(i) of row i are all samples of its class, its own among them (which
+    is the only one of a sample that has no class),
 
         L_i = - 1 / |P(i)| * sum over p in P(i) of log softmax(logits_i)_p
 
@@ -44,15 +45,16 @@ class InfoNCE(ModalityPairs):
         task: what is predicted.
         between: the modalities compared, each with each; by default all.
         dim: width of the space that each modality is projected into, linearly and without bias; null compares them as
-            they are.
+            they are, as a retrieval always does: what it compares in the end is to be trained.
         temperature: 0.01 to 1, at the start of training.
         learn_temperature: false keeps it.
         supervised: positives are all samples of the same class.
 
     Raises:
-        RequestError: supervised where the task is no classification.
+        RequestError: supervised where the task has no classes.
     """
 
+    tasks = ("classification", "multilabel", "regression", "retrieval")
     compares_samples = True
 
     def __init__(
@@ -66,8 +68,9 @@ class InfoNCE(ModalityPairs):
         supervised: bool = False,
     ):
         super().__init__(task, between, dim)
-        if supervised and task.kind != "classification":
-            raise RequestError(f"supervised: contrast of classes is for classification, and the task is {task.kind}")
+        classes = task.kind == "classification" or (task.kind == "retrieval" and task.outputs > 1)
+        if supervised and not classes:
+            raise RequestError(f"supervised: contrast of classes needs some, and this is a {task.kind} without")
         self.supervised = supervised
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
@@ -92,11 +95,11 @@ class InfoNCE(ModalityPairs):
         self, batch: Batch, everybody: Batch, start: int
     ) -> tuple[Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
         """How far everybody is a positive of each of this process's samples, and who is compared with it."""
+        own = start + torch.arange(len(batch), device=batch.index.device)
+        positive = F.one_hot(own, len(everybody)).to(self.logit_scale.dtype)
         if self.supervised:
-            positive = self._shares(batch) @ self._shares(everybody).T
-        else:
-            own = start + torch.arange(len(batch), device=batch.index.device)
-            positive = F.one_hot(own, len(everybody)).to(self.logit_scale.dtype)
+            alike = self._shares(batch) @ self._shares(everybody).T
+            positive = torch.maximum(alike, positive) if self.task.kind == "retrieval" else alike
         if batch.group is None or everybody.group is None:
             return positive, torch.ones_like(positive, dtype=torch.bool)
         return positive, (batch.group.unsqueeze(1) != everybody.group) | (positive > 0)
@@ -105,4 +108,5 @@ class InfoNCE(ModalityPairs):
         """The shares of the classes in each sample."""
         if batch.target.is_floating_point():
             return batch.target.to(self.logit_scale.dtype)
-        return F.one_hot(batch.target, self.task.outputs).to(self.logit_scale.dtype)
+        known = F.one_hot(batch.target.clamp(min=0), self.task.outputs).to(self.logit_scale.dtype)
+        return known * (batch.target >= 0).unsqueeze(1)

@@ -22,7 +22,7 @@ class ModalityPairs(Loss):
         task: what is predicted.
         between: the modalities compared, each with each; None: all of the model.
         dim: width of a space that each modality is projected into, linearly and without bias; None: they are compared
-            as they are.
+            as they are. So does a retrieval whatever `dim` says.
 
     Raises:
         RequestError: `between` does not name two modalities or more.
@@ -32,7 +32,7 @@ class ModalityPairs(Loss):
         super().__init__(task)
         if between is not None and (len(between) < 2 or len(set(between)) < len(between)):
             raise RequestError(f"between: name two modalities or more, each once; not {between}")
-        self.between, self.dim = between, dim
+        self.between, self.dim = between, None if task.kind == "retrieval" else dim
         self.pairs: list[tuple[str, str]] = []
         self.projections = nn.ModuleDict()
 

@@ -8,7 +8,14 @@ from fusionkit.registry import load_registry
 from fusionkit.testing.fusions import CHECKS, options_are_a_schema
 from fusionkit.testing.subjects import Trial, subjects
 
-COUNTS: dict[str, set[int]] = {"difference": {2}, "mfb": {2}, "mutan": {2}, "cross_attention": {2, 3, 4}}
+COUNTS: dict[str, set[int]] = {
+    "difference": {2},
+    "mfb": {2},
+    "mutan": {2},
+    "dual_encoder": {2},
+    "semantic_matching": {2},
+    "cross_attention": {2, 3, 4},
+}
 """The numbers of modalities that a method allows, where they are not 1 to 4."""
 NAMES = load_registry().names("fusion")
 
