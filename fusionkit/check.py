@@ -139,7 +139,7 @@ def _rows(recipe: Recipe, plan: Blueprint, model: FusionModel, specs: dict[str, 
     stage_heads = cast("dict[str, nn.Linear]", dict(model.stage_heads.items()))
     heads = {f"branch {name}": branch for name, branch in branches.items()}
     heads |= {f"stage {name}": head for name, head in stage_heads.items()}
-    if isinstance(model.head, nn.Linear):
+    if model.head is not None:
         heads = {"head": model.head} | heads
     fusion_parameters = _parameters(model.fusion, counted)
     linear = [_head_row(part, head, _parameters(head, counted), recipe.task) for part, head in heads.items()]

@@ -150,8 +150,7 @@ class Fusion(nn.Module, ABC):
     reads_stages: bool = False
     """True where `forward` reads `Features.stages`."""
     embeds: bool = False
-    """True where the fused vector, or what `decide` makes of the branches, is the embeddings of two modalities side by
-    side, each made without the other and as wide as the other: what a retrieval compares, by inner product."""
+    """True where `embed_pair` tells the embeddings of two modalities, each made without the other."""
 
     def __init__(self, inputs: Mapping[str, FeatureSpec]):
         super().__init__()
@@ -204,6 +203,20 @@ class Fusion(nn.Module, ABC):
         if logits is None:
             raise NotImplementedError(f"{type(self).__name__} has no main head and does not implement `decide`")
         return logits
+
+    def embed_pair(
+        self,
+        vector: Float[Tensor, "B D"],
+        branches: dict[str, Float[Tensor, "B K"]],
+        features: dict[str, Features],
+    ) -> Float[Tensor, "B _"]:
+        """What a retrieval compares by inner product: two embeddings of one width side by side; zero where absent.
+
+        Args:
+            vector: what `forward` made; by default it is those embeddings.
+            branches, features: as for `decide`.
+        """
+        return vector
 
     def figures(self) -> dict[str, float]:
         """Figures of the fusion's state, logged after every epoch as `fusion/NAME`."""

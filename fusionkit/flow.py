@@ -221,7 +221,7 @@ class Output:
     """What a model says of a batch.
 
     Args:
-        logits: the main prediction.
+        logits: the main prediction; of a retrieval the embeddings of two modalities side by side.
         fused: the fused representation.
         embeddings: per modality, what its branch head reads: by default the pooled features.
         branch_logits: per modality, the branch head's prediction; empty unless a loss or the fusion needs branches.
@@ -231,7 +231,7 @@ class Output:
         teachers: per run that a loss names as its teacher, what that run's model says of the same samples, detached.
     """
 
-    logits: Float[Tensor, "B K"]
+    logits: Float[Tensor, "B L"]
     fused: Float[Tensor, "B D"]
     embeddings: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     branch_logits: dict[str, Float[Tensor, "B K"]] = field(default_factory=dict)

@@ -35,8 +35,8 @@ class FusionModel(nn.Module):
         normalizers: a `Standardize` for each modality.
         encoders: an encoder for each key that `fusion.arrange` leaves, or what `fusion.join` made of them.
         fusion: what combines them.
-        head: from the fused representation to logits, which a retrieval takes as it is; None where the fusion decides
-            by the branches alone.
+        head: from the fused representation to logits; None in a retrieval, or where the fusion decides by the branches
+            alone.
         branches: per modality, a head on its own representation; may be empty.
         stand_ins: per modality, what stands in its place where it is absent; modalities without one are masked.
         penalties: the names that `Output.penalties` will have.
@@ -52,7 +52,7 @@ class FusionModel(nn.Module):
         normalizers: nn.ModuleDict,
         encoders: nn.ModuleDict,
         fusion: Fusion,
-        head: nn.Module | None,
+        head: nn.Linear | None,
         branches: nn.ModuleDict,
         stand_ins: nn.ModuleDict,
         penalties: frozenset[str] = frozenset(),
@@ -79,8 +79,12 @@ class FusionModel(nn.Module):
         embeddings = branch_inputs(fused, features)
         logits = None if self.head is None else self.head(fused.vector)
         branch_logits = {name: branch(embeddings[name]) for name, branch in self.branches.items()}
+        if self.task.kind == "retrieval":
+            logits = self.fusion.embed_pair(fused.vector, branch_logits, features)
+        else:
+            logits = self.fusion.decide(logits, branch_logits, features)
         return Output(
-            logits=self.fusion.decide(logits, branch_logits, features),
+            logits=logits,
             fused=fused.vector,
             embeddings=embeddings,
             branch_logits=branch_logits,
@@ -260,11 +264,10 @@ class Blueprint:
     ) -> FusionModel:
         outputs = self.task.outputs
         scaling = {name: self._scaling(name)(spec, statistics.get(name)) for name, spec in self.inputs.items()}
-        head: nn.Module | None = None if fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
-        if self.task.kind == "retrieval":
-            if not fusion.embeds:
-                raise ShapeError("it mixes the modalities; a retrieval compares two that are embedded apart")
-            head = head and nn.Identity()
+        headless = self.task.kind == "retrieval"
+        if headless and not fusion.embeds:
+            raise ShapeError("it mixes the modalities; a retrieval compares two that are embedded apart")
+        head = None if headless or fusion.decision == "branches" else nn.Linear(widths.fused, outputs)
         branches: dict[str, nn.Module] = {}
         if self.branches or fusion.decision != "fused":
             if fusion.shares_branch_head and len(set(widths.branches.values())) > 1:

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusionkit.contract import Fusion
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features, FeatureSpec
+from fusionkit_fusions.late import Late
 
 
-class SemanticMatching(Fusion):
+class SemanticMatching(Late):
     """Compares what two modalities say of the class: their embeddings are the probabilities of their branch heads.
 
     Rasiwasia et al., A New Approach to Cross-Modal Multimedia Retrieval, ACM Multimedia 2010, "SM". With p_m the
@@ -24,7 +24,8 @@ class SemanticMatching(Fusion):
         inner:    sum over c of p_1(c | i) p_2(c | t)                 the probability that both are of one class
         cosine:   the same, divided by the lengths of both posteriors
 
-    For a retrieval with classes, trained by `deep_supervision`. An absent modality's part is zero.
+    For a retrieval with classes, trained by `deep_supervision`. An absent modality's part is zero. A classification
+    takes the product of the posteriors, renormalised.
 
     Args:
         inputs: per modality, the shape of its features; two.
@@ -34,21 +35,17 @@ class SemanticMatching(Fusion):
         ShapeError: there are not two modalities.
     """
 
-    decision = "branches"
     embeds = True
 
     def __init__(self, inputs: Mapping[str, FeatureSpec], *, similarity: Literal["inner", "cosine"] = "inner"):
-        super().__init__(inputs)
+        super().__init__(inputs, rule="product")
         if len(inputs) != 2:
             raise ShapeError(f"semantic_matching compares two modalities, not {len(inputs)} ({', '.join(inputs)})")
         self.similarity = similarity
 
-    def forward(self, features: dict[str, Features]) -> Float[Tensor, "B D"]:
-        return torch.cat([feature.pooled for feature in features.values()], dim=1)
-
-    def decide(
+    def embed_pair(
         self,
-        logits: Float[Tensor, "B K"] | None,
+        vector: Float[Tensor, "B D"],
         branches: dict[str, Float[Tensor, "B K"]],
         features: dict[str, Features],
     ) -> Float[Tensor, "B _"]:
