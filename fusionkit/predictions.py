@@ -99,9 +99,9 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
     if len(set(names)) != len(names) or (not retrieval and len(names) != predictions.answers.shape[1]):
         raise ValueError(f"{predictions.answers.shape[1]} classes need as many different names")
     columns: dict[str, Any] = {"id": [str(id) for id in predictions.ids]}
+    told = answer_columns(predictions.task, predictions.answers, names)
     if predictions.task == "classification":
-        labels = np.array(names, dtype=object)
-        columns |= {"target": labels[predictions.target], "prediction": labels[predictions.prediction]}
+        columns |= {"target": np.array(names, dtype=object)[predictions.target], "prediction": told.pop("prediction")}
     elif retrieval:
         labels = np.array([*names, ""], dtype=object)  # the last is that of no class, -1
         columns |= {"thing": predictions.target[:, 0], "class": labels[predictions.target[:, 1]]}
@@ -111,12 +111,24 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
         columns["fold"] = [str(fold) for fold in predictions.fold]
     if predictions.groups is not None:
         columns["group"] = [str(group) for group in predictions.groups]
-    prefix = _PREDICTION if predictions.task == "regression" else _PROBABILITY
-    if retrieval:
-        prefix, width = "", predictions.answers.shape[1] // 2
-        names = [f"{of}{i}" for of in _EMBEDDINGS for i in range(width)]
-    columns |= {prefix + name: predictions.answers[:, k] for k, name in enumerate(names)}
-    table = pd.DataFrame(columns)
+    write_table(path, pd.DataFrame(columns | told))
+
+
+def answer_columns(task: TaskKind, answers: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Answers `[n, K]` as columns: of classes `prediction`, the most probable one, and `p_<class>`; of labels
+    `p_<label>`; of quantities `prediction_<name>`; of a retrieval the embeddings `first_<i>` and `second_<i>`."""
+    if task == "retrieval":
+        names = [f"{of}{i}" for of in _EMBEDDINGS for i in range(answers.shape[1] // 2)]
+        return {name: answers[:, k] for k, name in enumerate(names)}
+    prefix = _PREDICTION if task == "regression" else _PROBABILITY
+    columns = {prefix + name: answers[:, k] for k, name in enumerate(names)}
+    if task == "classification":
+        return {"prediction": np.array(names, dtype=object)[answers.argmax(1)], **columns}
+    return columns
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV or Parquet, by the suffix of `path`, atomically."""
     with atomic(path) as file:
         if path.suffix == ".parquet":
             table.to_parquet(file, index=False)
