@@ -22,4 +22,10 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component(
         "encoder", "text_transformer", f"{HERE}.text_transformer:TextTransformer", "text from scratch, with a tokenizer"
     )
+    yield Component(
+        "encoder",
+        "huggingface",
+        f"{HERE}.huggingface:HuggingFace",
+        "pretrained text encoders: BERT, MiniLM, XLM-R, ...",
+    )
     yield Component("encoder", "dual_vit", f"{HERE}.dual_vit:DualViTEncoder", "Dual-ViT S, B or L, from scratch")
