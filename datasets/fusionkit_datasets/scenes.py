@@ -93,10 +93,10 @@ class Layer:
         return settle(values, missing, self._fill, self._path)
 
     def measured(self, rows: slice, columns: slice) -> np.ndarray:
-        """Mask `[H, W]`: where all channels have a measurement."""
+        """Mask `[H, W]`: where any channel has a measurement."""
         values, missing = self._read(rows, columns)
         known = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
-        measured: np.ndarray = np.logical_and.reduce(known if missing is None else known & ~missing, axis=0)
+        measured: np.ndarray = np.logical_or.reduce(known if missing is None else known & ~missing, axis=0)
         return measured
 
     def _read(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -53,6 +53,7 @@ def test_windows_are_those_of_training(
 def test_a_map_has_an_answer_for_every_pixel(root: Path, make, geotiff) -> None:
     holes = SCENE.copy()
     holes[:, 3, :9] = -1
+    holes[0, 20, 20] = -1  # the other bands are there
     geotiff(root / "hsi.tif", holes, nodata=-1)
     dataset = make(Patches, root=root, labels="gone.tif", inputs={"hsi": {"file": "gone.mat", "fill": 0}}, patch_size=5)
     run = Known.of(dataset, {"hsi": InputSpec((4, 5, 5))})
