@@ -238,8 +238,8 @@ def _reason(saved: SavedRun, name: str) -> str:
     """
     if name not in saved.absences:
         raise RequestError(
-            f"the run has learned from samples with {name} alone, so what it says without is worth nothing; give "
-            f"--{name} FILE, or train with modality_dropout"
+            f"the run has never seen samples without {name}, so what it says without means nothing; give "
+            f"--{name} FILE, or train with `augment: [modality_dropout]`"
         )
     return saved.absences[name]
 

@@ -176,7 +176,7 @@ def test_an_absent_modality_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "without lidar: left out in training" in capsys.readouterr().err
     with rasterio.open(tmp_path / "m.tif") as file:
         assert file.tags()["FUSIONKIT_ABSENT"] == "lidar"
-    with pytest.raises(RequestError, match="with lidar alone"):
+    with pytest.raises(RequestError, match="never seen samples without lidar"):
         map_scene(Known.of(Cuts(windows), inputs), scene(tmp_path), tmp_path / "m.tif", progress=quiet())
 
 
