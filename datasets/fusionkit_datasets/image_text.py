@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from fusionkit.contract import Dataset, Index, Sample
 from fusionkit.errors import BadSample, DataError
-from fusionkit.flow import InputSpec, TaskKind
+from fusionkit.flow import InputSpec
 from fusionkit.options import DataPath
 from fusionkit_datasets import labels as labelling
 from fusionkit_datasets.framing import Fit, Framing, Size, upright_size
@@ -21,17 +20,13 @@ from fusionkit_datasets.image_text_coco import read_coco_boxes, read_coco_captio
 from fusionkit_datasets.image_text_csv import Columns, read_csv
 from fusionkit_datasets.image_text_flickr30k import read_flickr30k
 from fusionkit_datasets.image_text_karpathy import read_karpathy, read_splits
-from fusionkit_datasets.image_text_pairs import Pairs, together
+from fusionkit_datasets.image_text_pairs import Pairs, Part, PerPart, together
 from fusionkit_datasets.readers.common import blamed_on, reading
 from fusionkit_datasets.references import FileRef
 
 Format: TypeAlias = Literal["flickr30k", "karpathy", "coco", "csv"]
-Part: TypeAlias = Literal["train", "val", "test"]
-Places: TypeAlias = DataPath | Annotated[dict[Part, DataPath], Field(min_length=1)]
 
 CORNERS = ("x1", "y1", "x2", "y2")
-OF_PAIRS: TaskKind = "classification"
-"""The task of pairs without classes and boxes."""
 _SUFFIXES: dict[str, Format] = {
     ".token": "flickr30k",
     ".csv": "csv",
@@ -82,8 +77,8 @@ class ImageText(Dataset):
     def __init__(
         self,
         *,
-        file: Places,
-        images: Places = Path("."),
+        file: DataPath | PerPart,
+        images: DataPath | PerPart = Path("."),
         root: DataPath = Path("."),
         format: Format | None = None,
         splits: DataPath | None = None,
@@ -106,7 +101,7 @@ class ImageText(Dataset):
         self.format, self.splits, self.columns = format, splits, columns
         self.framing, self.boxes = Framing.of(size, fit), boxes
         self.label, self.classes, self.ignore_labels, self.label_names = label, classes, ignore_labels, label_names
-        self.task = "regression" if boxes else "classification" if label is not None else OF_PAIRS
+        self.task = "regression" if boxes else "retrieval" if label is None else "classification"
         # In Arrow's memory, that workers share; Python's strings would be copied to each when they are counted.
         self._paths, self._captions = pa.array([], pa.string()), pa.array([], pa.string())
         self._sizes: list[tuple[int, int]] | None = None

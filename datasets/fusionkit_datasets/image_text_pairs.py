@@ -8,14 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fusionkit.errors import BadSample, DataError
+from fusionkit.options import DataPath
 from fusionkit_datasets.readers.common import reading
 
+Part: TypeAlias = Literal["train", "val", "test"]
+PerPart: TypeAlias = Annotated[dict[Part, DataPath], Field(min_length=1)]
+"""A path for each part of the official split."""
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the image."""
 
@@ -96,8 +100,7 @@ class Pairs:
         if number is None:
             number = self._seen[image]
             self._seen[image] += 1
-        # NumPy takes NUL characters at the end of a text for padding.
-        text = caption.replace("\0", "").strip() if isinstance(caption, str) else ""
+        text = text_of(caption)
         pair = Pair(image, number, text, split, box, size)
         reason = None
         if not image:
@@ -147,6 +150,12 @@ class Pairs:
             known = ", ".join(name for name in SPLITS if name)
             raise DataError(f"{where} is of the split {word!r}; known are {known}", self.path)
         return SPLITS[word]
+
+
+def text_of(value: object) -> str:
+    """Text without white space around it; empty for what is no text."""
+    # NumPy takes NUL characters at the end of a text for padding.
+    return value.replace("\0", "").strip() if isinstance(value, str) else ""
 
 
 def load_json(path: Path, form: type[J]) -> J:

@@ -41,6 +41,12 @@ def fusionkit_components() -> Iterator[Component]:
     )
     yield Component(
         "dataset",
+        "vqa",
+        "fusionkit_datasets.vqa:VQA",
+        "questions about images, as VQA 2.0 has them: a classification over the most frequent answers",
+    )
+    yield Component(
+        "dataset",
         "torchgeo",
         "fusionkit_datasets.torchgeo:TorchGeo",
         "datasets of the package TorchGeo by their names, bands grouped into modalities; needs fusionkit-geo[torchgeo]",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fusionkit_datasets.framing import Framing
-from fusionkit_datasets.image_text import OF_PAIRS, ImageText
+from fusionkit_datasets.image_text import ImageText
 from PIL import Image
 
 from fusionkit.errors import BadSample, DataError
@@ -111,7 +111,7 @@ INSTANCES = {
 def test_flickr30k(mark: bytes, newline: str, pairs):
     data = pairs("results.token", mark + TOKEN.replace("\n", newline).encode())
     assert data.inputs() == {"image": InputSpec((3, 16, 16)), "text": InputSpec((), text=True)}
-    assert data.task == OF_PAIRS
+    assert data.task == "retrieval"
     index = data.index()
     assert list(index.ids) == ["one.jpg#0", "one.jpg#1", "two.jpg#0", "three.jpg#0"]
     assert index.groups.tolist() == ["one.jpg", "one.jpg", "two.jpg", "three.jpg"]

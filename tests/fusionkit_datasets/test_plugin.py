@@ -13,7 +13,7 @@ from fusionkit.options import options_model
 from fusionkit.registry import load_registry
 from fusionkit.sections import Data
 
-NAMES = ["arrays", "table", "patches", "rasters", "image_text", "torchgeo", "urfc"]
+NAMES = ["arrays", "table", "patches", "rasters", "image_text", "vqa", "torchgeo", "urfc"]
 
 
 def test_datasets():
