@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from fusionkit.contract import Encoder
@@ -49,10 +49,12 @@ class EncoderSubject:
             torch.manual_seed(seed)
             return self.encoder(value.clone(), valid)
 
-    def value(self, seed: int = 0, size: int = BATCH) -> Float[Tensor, "B ..."]:
-        """Random numbers; whole ones that are not negative where the modality counts something."""
-        generator = torch.Generator().manual_seed(seed)
-        value = torch.randn(size, *self.spec.shape, generator=generator)
+    def value(self, seed: int = 0, size: int = BATCH) -> Shaped[Tensor, "B ..."]:
+        """Random numbers; whole ones that are not negative where the modality counts something; ids of tokens."""
+        generator, shape = torch.Generator().manual_seed(seed), (size, *self.spec.shape)
+        if self.spec.text:
+            return torch.randint(self.spec.vocabulary, shape, generator=generator)
+        value = torch.randn(shape, generator=generator)
         return (4 * value).abs().round() if self.spec.counts else value
 
     def valid(self, size: int = BATCH) -> Bool[Tensor, "B T"] | None:
@@ -174,8 +176,9 @@ def padding_means_nothing(subject: EncoderSubject) -> None:
     if valid is None:
         return
     value = subject.value()
-    first = subject.run(value.masked_fill(~valid.unsqueeze(-1), 0.0), valid)
-    moved = subject.run(value.masked_fill(~valid.unsqueeze(-1), 9.0), valid)
+    padding = ~valid.reshape(*valid.shape, *[1] * (value.dim() - 2))
+    first = subject.run(value.masked_fill(padding, 0), valid)
+    moved = subject.run(value.masked_fill(padding, subject.spec.vocabulary - 1 if subject.spec.text else 9), valid)
     if not torch.allclose(_real(first), _real(moved), rtol=1e-4, atol=1e-5):
         raise Fault("padding_means_nothing", "padded steps are read")
 
@@ -213,7 +216,8 @@ def _real(features: Features) -> Tensor:
 
 def _samples_mix(subject: EncoderSubject) -> bool:
     value, valid = subject.value(), subject.valid()
-    other = torch.cat([value[:1], 3 * subject.value(seed=1)[1:]])
+    others = subject.value(seed=1)[1:]
+    other = torch.cat([value[:1], others if subject.spec.text else 3 * others])
     first, moved = subject.run(value, valid).tokens[:1], subject.run(other, valid).tokens[:1]
     return not torch.allclose(first, moved, rtol=1e-4, atol=1e-5)
 

@@ -15,6 +15,7 @@ from fusionkit.testing.encoders import CHECKS, EncoderSubject
 from fusionkit.testing.fault import hold
 
 STEPS = InputSpec((6, 4), ragged=True)
+TEXT = InputSpec((6,), ragged=True, text=True, vocabulary=20)
 
 
 class Right(Encoder):
@@ -136,6 +137,36 @@ def test_a_right_encoder_passes():
 )
 def test_a_defect_is_named_and_no_other(faulty, rule):
     assert faults(faulty) == {rule}
+
+
+class Words(Right):
+    """The same for ids of tokens."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.enter = nn.Embedding(spec.vocabulary, 8)
+
+
+class WordsAcrossTheBatch(Words):
+    def finish(self, features):
+        return features.with_tokens(features.tokens - features.tokens[:, :1].mean(0))
+
+
+class WordsAndPadding(Words):
+    def finish(self, features):
+        return features.with_tokens(features.tokens - features.tokens.mean(1, keepdim=True))
+
+
+def test_an_encoder_of_text_is_given_ids_of_tokens():
+    assert faults(Words, TEXT) == set()
+    assert faults(WordsAcrossTheBatch, TEXT) == {"samples_are_independent"}
+    assert faults(WordsAndPadding, TEXT) == {"padding_means_nothing"}
+
+
+class TestTextTransformer(EncoderSuite):
+    component = "encoder:text_transformer"
+    options = {"width": 16, "layers": 2}
+    specs = (TEXT,)
 
 
 class TestMLP(EncoderSuite):
