@@ -12,8 +12,12 @@ HERE = "fusionkit_augmentations"
 @hookimpl
 def fusionkit_components() -> Iterator[Component]:
     yield Component("augmentation", "dihedral", f"{HERE}.dihedral:Dihedral", "flips and quarter turns of maps")
+    yield Component("augmentation", "crop", f"{HERE}.crop:Crop", "one random window of the ground, of all maps alike")
     yield Component("augmentation", "noise", f"{HERE}.noise:Noise", "Gaussian noise relative to each channel's spread")
     yield Component("augmentation", "scale", f"{HERE}.scale:Scale", "one random factor: brightness, illumination")
+    yield Component(
+        "augmentation", "rand_augment", f"{HERE}.rand_augment:RandAugment", "colours of RGB images (RandAugment)"
+    )
     yield Component("augmentation", "band_dropout", f"{HERE}.band_dropout:BandDropout", "interpolate over random bands")
     yield Component("augmentation", "time_shift", f"{HERE}.time_shift:TimeShift", "roll visits along hours or weeks")
     yield Component(
