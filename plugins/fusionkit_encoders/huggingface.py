@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
@@ -40,7 +42,7 @@ class HuggingFace(TextEncoder):
 
     The features are its last hidden states. Layers of BERT, RoBERTa and XLM-R, and of what is built like them, are a
     stage each; everything else is one stage. Nothing but weights is read: no code that comes with a model is run, and
-    nothing is unpickled. `train.lr_scale: {encoder.NAME: 0}` freezes it.
+    of pickled weights tensors alone are read. `train.lr_scale: {encoder.NAME: 0}` freezes it.
 
     Args:
         spec: text.
@@ -202,7 +204,12 @@ def _told_of(name: str, download: bool) -> Iterator[None]:
     """Say in a line why a model cannot be had."""
     try:
         yield
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except (SafetensorError, UnpicklingError, EOFError, struct.error) as error:
+        raise RequestError(
+            f"the weights of {name} are damaged, or hold more than tensors ({type(error).__name__}); fetch them again, "
+            "as safetensors if there are any"
+        ) from error
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         gist = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if isinstance(error, OSError) and not download:
             message = f"{name} is neither a model's folder nor in the cache under HF_HOME"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -159,8 +160,36 @@ def test_damaged_weights_are_told(saved, tmp_path):
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RequestError, match="cannot be loaded"):
+    with pytest.raises(RequestError, match="damaged, or hold more than tensors"):
         HuggingFace(SPEC, model=str(tmp_path))
+
+
+class Runs:
+    """Does something when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return open, (self.trace, "w")
+
+
+@pytest.mark.parametrize("damage", ["runs", "pickle", "junk", "empty"])
+def test_pickled_weights_are_read_for_their_tensors_alone(tmp_path, damage):
+    model, trace = write(tmp_path, KINDS["bert"]()), tmp_path / "ran"
+    (tmp_path / "model.safetensors").unlink()
+    weights = tmp_path / "pytorch_model.bin"
+    torch.save(model.state_dict(), weights)
+    ids = torch.randint(5, len(WORDS), (2, 9))
+    expected = model(ids).last_hidden_state
+    torch.testing.assert_close(HuggingFace(SPEC, model=str(tmp_path)).eval()(ids).tokens, expected)
+    if damage == "runs":
+        torch.save(model.state_dict() | {"more": Runs(trace)}, weights)
+    else:
+        weights.write_bytes({"pickle": pickle.dumps(Runs(trace)), "junk": b"junk", "empty": b""}[damage])
+    with pytest.raises(RequestError, match="damaged, or hold more than tensors"):
+        HuggingFace(SPEC, model=str(tmp_path))
+    assert not trace.exists()
 
 
 def test_weights_that_lack_a_layer_are_told(tmp_path):
