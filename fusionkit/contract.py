@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Sample: TypeAlias = dict[str, "np.ndarray | None"]
 """One sample: per modality an array of the spec's shape (shorter along time if ragged), or None where absent. Text is
-an array without axes: `np.array("a caption")`."""
+an array without axes: `np.array("a caption")`. A map may be an `np.ma.MaskedArray`: what stands in masked values means
+nothing, and a map of them alone is absent."""
 
 
 class Encoder(nn.Module, ABC):

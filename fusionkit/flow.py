@@ -5,7 +5,7 @@ Letters in shapes: B batch, N tokens, D width, C channels, H height, W width, T 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -57,7 +57,8 @@ class Batch:
             of several labels `[B, K]`, 1 where a sample has the label; of a regression `[B, K]`, each quantity with
             zero mean and unit deviation over the training samples; of a retrieval class indices or -1 `[B]`.
         index: positions of the samples in the dataset.
-        valid: for ragged modalities, which steps are real.
+        valid: for ragged modalities, which steps are real, `[B, T]`; for maps, which values were measured, each channel
+            by itself, `[B, C, H, W]`. A map that is not here was measured everywhere.
         group: samples with equal numbers show the same thing: captions of one image, twins; None where nobody says.
     """
 
@@ -65,7 +66,7 @@ class Batch:
     present: dict[str, Bool[Tensor, " B"]]
     target: Int64[Tensor, " B"] | Float[Tensor, "B K"]
     index: Int64[Tensor, " B"]
-    valid: dict[str, Bool[Tensor, "B T"]] = field(default_factory=dict)
+    valid: dict[str, Bool[Tensor, "B ..."]] = field(default_factory=dict)
     group: Int64[Tensor, " B"] | None = None
 
     def __len__(self) -> int:
@@ -88,11 +89,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Input:
-    """One modality on its way into an encoder: normalised, or ids of tokens; zero where absent."""
+    """One modality on its way into an encoder: normalised, or ids of tokens; zero where absent or not measured.
+
+    Args:
+        value, present: as in a batch.
+        valid: of a sequence, which steps are real.
+        measured: of a map, the pixels with a measurement in any channel; None means everywhere.
+    """
 
     value: Shaped[Tensor, "B ..."]
     present: Bool[Tensor, " B"]
     valid: Bool[Tensor, "B T"] | None = None
+    measured: Bool[Tensor, "B H W"] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,9 +176,23 @@ class Features:
         after = Features.from_map(map, self.present)
         if self.mask is None or self.grid is None:
             return after
-        height, width = map.shape[-2:]
-        mask = F.adaptive_max_pool2d(self.mask.unflatten(1, self.grid).to(map.dtype).unsqueeze(1), (height, width))
-        return replace(after, mask=mask.flatten(1) > 0)
+        return replace(after, mask=_any_of(self.mask.unflatten(1, self.grid), map.shape[-2:]))
+
+    def on_ground(self, measured: Bool[Tensor, "B H W"] | None) -> Features:
+        """The same, where tokens are masked whose cells have no measured pixel; as they are without a grid, or with a
+        mask of their own.
+
+        The grid is laid evenly over the pixels; what a receptive field sees beyond its cell does not count.
+        """
+        if measured is None or self.grid is None or self.mask is not None:
+            return self
+        return replace(self, mask=_any_of(measured, self.grid))
+
+
+def _any_of(mask: Bool[Tensor, "B H W"], grid: Sequence[int]) -> Bool[Tensor, "B N"]:
+    """Whether anything is true in each cell of a grid that is laid over the mask."""
+    height, width = grid
+    return F.adaptive_max_pool2d(mask.float().unsqueeze(1), (height, width)).flatten(1) > 0
 
 
 FeatureDict: TypeAlias = dict[str, Features]

@@ -41,17 +41,26 @@ def read_checked(dataset: Dataset, position: int, inputs: dict[str, InputSpec], 
             number.
     """
     sample = read_within(timeout, lambda: dataset.read(position))
-    checked: Sample = {name: sample.get(name) for name in inputs}
+    checked: Sample = {name: settled(sample.get(name)) for name in inputs}
     for name, spec in inputs.items():
         hold_against(name, checked[name], spec)
     return checked
 
 
+def settled(value: np.ndarray | None) -> np.ndarray | None:
+    """A masked array where some of it is masked and some is not; None, absent, where nothing was measured."""
+    if not isinstance(value, np.ma.MaskedArray) or value.size == 0:
+        return value
+    masked = np.ma.getmaskarray(value)
+    return None if masked.all() else value if masked.any() else value.data
+
+
 def hold_against(name: str, value: np.ndarray | None, spec: InputSpec) -> None:
-    """Compare a value with what was promised of it; None, absent, is always right.
+    """Compare a value with what was promised of it; None, absent, is always right, and so is all that is masked.
 
     Raises:
-        BadSample: it has another shape, is empty, or holds what is no finite real number.
+        BadSample: it has another shape, is empty, has masked values and is no map, or holds what is no finite real
+            number.
     """
     if value is None:
         return
@@ -62,6 +71,8 @@ def hold_against(name: str, value: np.ndarray | None, spec: InputSpec) -> None:
         raise BadSample(f"{name} is {' x '.join(map(str, value.shape)) or 'a single number'}, not {spec}")
     if value.size == 0:
         raise BadSample(f"{name} is empty")
+    if np.ma.is_masked(value) and (spec.ragged or len(spec.shape) < 3):
+        raise BadSample(f"{name} has masked values, which maps alone may have")
     if value.dtype.kind not in "biuf":
         raise BadSample(f"{name} holds {value.dtype}, not real numbers")
     if value.dtype.kind == "f":
@@ -148,7 +159,7 @@ class Samples(TorchDataset[Batch]):
         if epoch != EVALUATION and self.augmentations:
             random = generator(self.seed, "augment", epoch, position)
             for augmentation in self.augmentations:
-                sample = augmentation(sample, random)
+                sample = {name: settled(value) for name, value in augmentation(sample, random).items()}
                 for name, spec in self.inputs.items():
                     try:
                         hold_against(name, sample[name], spec)
@@ -158,19 +169,30 @@ class Samples(TorchDataset[Batch]):
 
 
 def collate(values: list[np.ndarray | None], spec: InputSpec) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Stack values to `[B, *spec.shape]`, zero where absent; for ragged ones also the mask `[B, T]` of real steps."""
+    """Stack values to `[B, *spec.shape]`, zero where absent or masked.
+
+    Returns:
+        the values; and for ragged ones the mask `[B, T]` of real steps, for others where any is masked that of the
+        measured values, `[B, *spec.shape]`, else None.
+    """
     present = [value for value in values if value is not None]
     kind = np.result_type(*[value.dtype for value in present]) if present else np.dtype(np.float32)
     stacked = np.zeros((len(values), *spec.shape), dtype=kind.name if kind.name in _KEPT else "float32")
-    valid = np.zeros((len(values), spec.shape[0]), dtype=bool) if spec.ragged else None
+    valid = None
+    if spec.ragged:
+        valid = np.zeros((len(values), spec.shape[0]), dtype=bool)
+    elif any(np.ma.is_masked(value) for value in present):
+        valid = np.zeros(stacked.shape, dtype=bool)
     for row, value in enumerate(values):
         if value is None:
             continue
         if valid is None:
             stacked[row] = value
-        else:
+        elif spec.ragged:
             stacked[row, : len(value)] = value
             valid[row, : len(value)] = True
+        else:
+            stacked[row], valid[row] = np.ma.filled(value, 0), ~np.ma.getmaskarray(value)
     return torch.from_numpy(stacked), None if valid is None else torch.from_numpy(valid)
 
 

@@ -69,7 +69,10 @@ class FusionModel(nn.Module):
         self.stage_heads = nn.ModuleDict() if stage_heads is None else stage_heads
 
     def forward(self, batch: Batch) -> Output:
-        features = self.fusion.encode(self.encoders, self.fusion.arrange(self.prepare(batch)))
+        inputs = self.fusion.arrange(self.prepare(batch))
+        features = self.fusion.encode(self.encoders, inputs)
+        # A fusion that runs the encoders in its own way need not know that a map can have holes.
+        features |= {name: features[name].on_ground(held.measured) for name, held in inputs.items() if name in features}
         features |= {name: stand_in(features[name]) for name, stand_in in self.stand_ins.items() if name in features}
         return self.conclude(features)
 
@@ -102,11 +105,18 @@ class FusionModel(nn.Module):
     def prepare(self, batch: Batch) -> dict[str, Input]:
         """Normalise; put zero, the training mean, wherever there is no value.
 
-        An absent sequence is one of zeros, all of them valid: attention over no valid step at all would be NaN.
+        An absent sequence is one of zeros, all of them valid: attention over no valid step at all would be NaN. Maps
+        alike; one without any measured value is absent.
         """
         prepared = {}
         for name, normalize in self.normalizers.items():
-            value, present, valid = normalize(batch.inputs[name]), batch.present[name], batch.valid.get(name)
+            given, present, valid = batch.inputs[name], batch.present[name], batch.valid.get(name)
+            if valid is not None and valid.dim() > 2:  # a map
+                present = present & valid.flatten(1).any(1)
+                value = normalize(given, valid).masked_fill(~_like(present, given), 0)
+                prepared[name] = Input(value, present, measured=valid.any(1) | ~_like(present, valid[:, 0]))
+                continue
+            value = normalize(given)
             value = value.masked_fill(~_like(present, value), 0)
             if valid is not None:
                 value, valid = value.masked_fill(~_like(valid, value), 0), valid | ~present.unsqueeze(1)

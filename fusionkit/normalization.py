@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from fusionkit.flow import InputSpec
@@ -55,8 +55,17 @@ class Standardize(nn.Module):
         self.register_buffer("mean", mean.float().reshape(shape))
         self.register_buffer("std", torch.where(std > 0, std, 1.0).float().reshape(shape))
 
-    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-        return (value.to(self.mean.dtype) - self.mean) / self.std
+    def forward(
+        self, value: Shaped[Tensor, "B ..."], measured: Bool[Tensor, "B ..."] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        """The values in the scale; those that were not measured are the mean.
+
+        Args:
+            value: of the modality.
+            measured: of maps, where there is a measurement; None means everywhere.
+        """
+        scaled = (value.to(self.mean.dtype) - self.mean) / self.std
+        return scaled if measured is None else scaled.masked_fill(~measured, 0)
 
 
 class Whiten(Standardize):
@@ -78,8 +87,10 @@ class Whiten(Standardize):
         components = torch.eye(spec.channels) if statistics is None else torch.from_numpy(_components(statistics))
         self.register_buffer("components", components.float())
 
-    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
-        standardised = super().forward(value).movedim(self.axis, -1)
+    def forward(
+        self, value: Shaped[Tensor, "B ..."], measured: Bool[Tensor, "B ..."] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        standardised = super().forward(value, measured).movedim(self.axis, -1)
         # The small components are differences of large numbers, which 16-bit floats cannot tell. Meta has no autocast.
         device = standardised.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
@@ -108,7 +119,9 @@ class Quantile(Standardize):
         held = even if statistics is None else torch.tensor(statistics.quantiles)
         self.register_buffer("quantiles", held.float().contiguous())
 
-    def forward(self, value: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+    def forward(
+        self, value: Shaped[Tensor, "B ..."], measured: Bool[Tensor, "B ..."] | None = None
+    ) -> Float[Tensor, "B ..."]:
         channels = value.float().flatten(0, -2).T.contiguous()  # [C, values]; channels come last in vectors, sequences
         # Where values repeat, quantiles do: seen from the right and from the left they stand at other ranks.
         rank = (_rank(channels, self.quantiles) - _rank(-channels, -self.quantiles.flip(1)) + 1) / 2

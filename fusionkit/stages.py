@@ -35,14 +35,15 @@ def in_step(
     features: dict[str, Features] = {}
     for name, encoder in streams.items():
         entered = encoder.embed(inputs[name].value, inputs[name].valid)
-        features[name] = replace(entered, present=inputs[name].present)
+        features[name] = replace(entered, present=inputs[name].present).on_ground(inputs[name].measured)
     kept: dict[str, list[Features]] = {name: [] for name in streams}
     done = dict.fromkeys(streams, 0)
     steps = max(len(encoder.stages) for encoder in streams.values())
     for step in range(1, steps + 1):
         for name, encoder in streams.items():
             for stage in range(done[name], stages_done(step, steps, len(encoder.stages))):
-                features[name] = _held(run_stage(encoder, stage, features[name]), features[name])
+                after = run_stage(encoder, stage, features[name])
+                features[name] = _held(after, features[name]).on_ground(inputs[name].measured)
                 done[name] = stage + 1
         if step < steps:
             features = exchange(step - 1, features)
@@ -50,7 +51,10 @@ def in_step(
             for name in streams:
                 if len(kept[name]) < done[name]:
                     kept[name].append(features[name])
-    finished = {name: _held(encoder.finish(features[name]), features[name]) for name, encoder in streams.items()}
+    finished = {
+        name: _held(encoder.finish(features[name]), features[name]).on_ground(inputs[name].measured)
+        for name, encoder in streams.items()
+    }
     if not keep_stages:
         return finished
     return {name: replace(feature, stages=tuple(kept[name])) for name, feature in finished.items()}

@@ -141,7 +141,9 @@ class _Reader:
                 if value is None:
                     chunk.absent[name] += 1
                     continue
-                digest.update(np.ascontiguousarray(value).data)
+                digest.update(np.ascontiguousarray(np.ma.filled(value, 0)).data)
+                if np.ma.is_masked(value):
+                    digest.update(np.packbits(np.ma.getmaskarray(value)).data)
                 chunk.add_range(name, float(value.min()), float(value.max()))
                 if self.train[:, position].any():
                     if name in self.ranked:
@@ -154,23 +156,39 @@ class _Reader:
 
 
 def _moments(value: np.ndarray, spec: InputSpec, products: bool) -> np.ndarray:
-    """Count and mean of each channel and the sums of squared deviations, `[3, C]`, or of their products."""
-    channels = np.moveaxis(value, spec.channel_axis, 0).reshape(spec.channels, -1).astype(np.float64)
-    count = np.full(spec.channels, channels.shape[1], dtype=np.float64)
-    mean = channels.mean(1)
-    apart = channels - mean[:, None]
+    """Count and mean of each channel and the sums of squared deviations, `[3, C]`, or of their products.
+
+    Of masked arrays each channel counts what was measured in it; products, the pixels measured in all channels.
+    """
+
+    def by_channel(values: np.ndarray) -> np.ndarray:
+        return np.moveaxis(values, spec.channel_axis, 0).reshape(spec.channels, -1)
+
+    channels = by_channel(np.ma.filled(value, 0)).astype(np.float64)
+    if np.ma.is_masked(value):
+        measured = by_channel(~np.ma.getmaskarray(value))
+        if products:
+            measured = np.broadcast_to(measured.all(0), measured.shape)
+        count = measured.sum(1, dtype=np.float64)
+        mean = (channels * measured).sum(1) / np.maximum(count, 1)
+        apart = (channels - mean[:, None]) * measured
+    else:
+        count = np.full(spec.channels, channels.shape[1], dtype=np.float64)
+        mean = channels.mean(1)
+        apart = channels - mean[:, None]
     spread = apart @ apart.T if products else np.square(apart).sum(1)[np.newaxis]
     return np.concatenate([count[np.newaxis], mean[np.newaxis], spread])
 
 
 def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The moments of two sets together (Chan, Golub and LeVeque 1983): no small difference of large sums."""
-    count = one[0] + other[0]
+    total = one[0] + other[0]
+    count = np.maximum(total, 1)  # a channel may be masked in both
     apart = other[1] - one[1]
     mean = one[1] + apart * other[0] / count
     between = np.outer(apart, apart) if len(one) > 3 else np.square(apart)[np.newaxis]
     spread = one[2:] + other[2:] + between * one[0] * other[0] / count
-    return np.concatenate([count[np.newaxis], mean[np.newaxis], spread])
+    return np.concatenate([total[np.newaxis], mean[np.newaxis], spread])
 
 
 def survey(
@@ -278,7 +296,7 @@ def _quantiles(
 
 
 def _statistics(moments: np.ndarray, products: bool) -> Statistics:
-    count, mean, spread = moments[0], moments[1], moments[2:]
+    count, mean, spread = np.maximum(moments[0], 1), moments[1], moments[2:]
     std = np.sqrt((np.diagonal(spread) if products else spread[0]) / count)
     # A constant channel leaves rounding noise here; dividing by that would blow it up.
     std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = 0

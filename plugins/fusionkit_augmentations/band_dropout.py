@@ -21,7 +21,8 @@ class BandDropout(Augmentation):
 
     So what only these bands say is lost, and what remains is still a plausible spectrum. Zeros would be none: before
     the normalisation zero is far from every real reflectance, and a network would learn to see the gap. For
-    spectra of many adjacent bands in the order of their wavelengths. The result is float32 where a band was dropped.
+    spectra of many adjacent bands in the order of their wavelengths. The result is float32 where a band was dropped,
+    and masked where it is made of what is masked.
 
     Args:
         inputs: per modality, the shape of its arrays.
@@ -69,6 +70,10 @@ def _interpolated(value: np.ndarray, dropped: np.ndarray) -> np.ndarray:
     left = np.where(left > gaps, right, left)
     weight = np.clip((gaps - left) / np.maximum(right - left, 1), 0, 1).astype(np.float32)
     weight = weight.reshape(-1, *[1] * (value.ndim - 1))
-    result = value.astype(np.float32)
+    result = np.ma.getdata(value).astype(np.float32)
     result[gaps] = result[left] * (1 - weight) + result[right] * weight
-    return result
+    if not isinstance(value, np.ma.MaskedArray):
+        return result
+    mask = np.ma.getmaskarray(value).copy()
+    mask[gaps] |= mask[left] | mask[right]
+    return np.ma.MaskedArray(result, mask)

@@ -9,6 +9,7 @@ from pydantic import PositiveFloat
 
 from fusionkit.contract import Augmentation, Sample
 from fusionkit.flow import InputSpec
+from fusionkit_augmentations.masked import with_mask_of
 from fusionkit_augmentations.selection import select
 
 
@@ -48,14 +49,15 @@ class Noise(Augmentation):
                 deviation = _deviation(value, self.inputs[name].channel_axis)
                 noise = random.standard_normal(value.shape, dtype=np.float32)
                 noise *= self.strength * deviation
-                noise += value
-                changed[name] = noise
+                noise += np.ma.filled(value, 0)
+                changed[name] = with_mask_of(value, noise)
         return changed
 
 
 def _deviation(value: np.ndarray, channel_axis: int) -> np.ndarray:
-    """Standard deviation of each channel, or size of each number, shaped to broadcast over `value`."""
+    """Standard deviation of each channel, or size of each number, shaped to broadcast over `value`; 0 where all of a
+    channel is masked."""
     if value.size == value.shape[channel_axis]:
-        return np.abs(value.astype(np.float32))
+        return np.abs(np.ma.filled(value, 0).astype(np.float32))
     axes = tuple(axis for axis in range(value.ndim) if axis != channel_axis)
-    return value.std(axis=axes, keepdims=True, dtype=np.float32)
+    return np.ma.filled(value.std(axis=axes, keepdims=True, dtype=np.float32), 0)

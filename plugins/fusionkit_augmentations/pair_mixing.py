@@ -24,7 +24,8 @@ class PairMixing(Mixing):
     """Mixes each sample of a batch with another one, its partner, in all modalities and in the target.
 
     Partners are a random permutation of the samples that have the same modalities: nobody is mixed with what is absent.
-    A sample that has no such other stays as it is, and so may one that the permutation leaves in its place.
+    A sample that has no such other stays as it is, and so may one that the permutation leaves in its place. Where one
+    of two maps has no measurement, the other's is taken whole, if it has any part there.
 
     Args:
         inputs: per modality, the shape of its arrays.
@@ -47,9 +48,12 @@ class PairMixing(Mixing):
             value = given.float()
             weight = torch.from_numpy(shares(self.inputs[name])).float().to(value.device)
             if (real := batch.valid.get(name)) is not None:
-                value = value.masked_fill(~real.unsqueeze(2), 0)
-                taken = weight.flatten()
+                a_map = real.dim() > 2
+                value = value.masked_fill(~(real if a_map else real.unsqueeze(2)), 0)
+                taken = weight if a_map else weight.flatten()
                 valid[name] = real & (taken < 1) | real[partner] & (taken > 0)
+                if a_map:  # zero is no value of a map: where one of the two has none, it is the other's
+                    weight = torch.where(real & real[partner], weight, real[partner].float())
             inputs[name] = value.lerp(value[partner], weight)
         target = self._target(batch.target)
         return replace(batch, inputs=inputs, valid=valid, target=target.lerp(target[partner], share))

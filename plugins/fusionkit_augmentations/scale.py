@@ -10,6 +10,7 @@ from pydantic import Field
 
 from fusionkit.contract import Augmentation, Sample
 from fusionkit.flow import InputSpec
+from fusionkit_augmentations.masked import with_mask_of
 from fusionkit_augmentations.selection import is_map, select
 
 
@@ -52,5 +53,6 @@ class Scale(Augmentation):
             factor = np.float32(1 + self.strength * (2 * random.random() - 1))
             value = sample.get(name)
             if value is not None:
-                changed[name] = np.multiply(value, factor, dtype=np.float32)
+                scaled = np.multiply(np.ma.getdata(value), factor, dtype=np.float32)
+                changed[name] = with_mask_of(value, scaled)
         return changed

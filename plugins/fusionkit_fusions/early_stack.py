@@ -39,6 +39,7 @@ class EarlyStack(Fusion):
                 torch.cat([_zero_where_absent(value) for value in values], dim=shape.channel_axis + 1),
                 torch.stack([value.present for value in values]).any(0),
                 _valid_in_any(values),
+                _measured_in_any(values),
             )
         }
 
@@ -66,3 +67,15 @@ def _valid_in_any(inputs: list[Input]) -> Bool[Tensor, "B T"] | None:
         real = value.present.new_ones(1, steps) if value.valid is None else value.valid
         valid = valid | (value.present.unsqueeze(1) & real)
     return valid
+
+
+def _measured_in_any(inputs: list[Input]) -> Bool[Tensor, "B H W"] | None:
+    """Where any present map has a measurement, everywhere where none is present; None where none has holes."""
+    if all(value.measured is None for value in inputs):
+        return None
+    height, width = inputs[0].value.shape[-2:]
+    measured = ~torch.stack([value.present for value in inputs]).any(0).reshape(-1, 1, 1)
+    for value in inputs:
+        real = value.present.new_ones(1, height, width) if value.measured is None else value.measured
+        measured = measured | (value.present.reshape(-1, 1, 1) & real)
+    return measured
