@@ -193,6 +193,8 @@ class Prepared:
             f"{len(facts.ids)} places, {what}, {size / 1e6:.1f} MB, all checksums agree: {store.path}",
             f"visit files are read by {fastest_parser()}",
         ]
+        if store.mended:
+            told.append(f"{store.mended} places of the cache were damaged, and were read anew")
         if bad := len(facts.bad_place):
             told.append(f"{bad} bad lines or files at {len(np.unique(facts.bad_place))} places: {store.path}/bad.csv")
         return "\n".join(told)

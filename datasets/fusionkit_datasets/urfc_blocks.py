@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fusionkit.errors import BadSample
-from fusionkit_datasets.urfc_cache import ROWS, Facts, Rows, Store, checksum
+from fusionkit_datasets.urfc_cache import ROWS, Facts, Rows, Store, checksum, row_size, row_start
 from fusionkit_datasets.urfc_files import BLANK, UNREADABLE, Place, blankness, read_tile
 from fusionkit_datasets.urfc_visits import SHAPE, count_visits
 
@@ -32,6 +31,7 @@ class Block:
 
     Args:
         start: the row of the first.
+        total: how many rows the store has.
         root: folder of the data.
         places: of the block.
         ids: `[n]` theirs.
@@ -40,10 +40,11 @@ class Block:
         folder: of the rows.
         record: file for the facts.
         earlier: what an earlier store holds of them.
-        at: `[n]` their positions in it, -1 where it has none.
+        at: `[n]` their positions in it, -1 where it has none; empty without an earlier store.
     """
 
     start: int
+    total: int
     root: Path
     places: Sequence[Place]
     ids: np.ndarray
@@ -51,8 +52,14 @@ class Block:
     rows: Sequence[Rows]
     folder: Path
     record: Path
-    earlier: Store | None
-    at: np.ndarray
+    earlier: Store | None = None
+    at: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def with_earlier(self, store: Store, rows: np.ndarray) -> Block:
+        """The same block with what an earlier store holds of it, in these rows; -1 where it has none."""
+        there = rows >= 0
+        at = np.where(there, np.cumsum(there) - 1, -1)
+        return replace(self, earlier=store.take(rows[there]), at=at)
 
 
 def work_for(parent: int, function: Callable[..., T], *arguments: Any) -> T:
@@ -118,47 +125,48 @@ def convert(block: Block) -> None:
     ).save(block.record)
 
 
-def check(folder: Path, kept: Sequence[Rows], start: int, sums: np.ndarray) -> list[int]:
+def check(folder: Path, kept: Sequence[Rows], start: int, total: int, sums: np.ndarray) -> list[int]:
     """The rows, from `start` on, that are not as their checksums say."""
     damaged = set()
     for what in kept:
-        (shape, dtype), column = ROWS[what], list(ROWS).index(what)
-        size = math.prod(shape) * dtype.itemsize
         with (folder / f"{what}.npy").open("rb") as file:
-            file.seek(_data_start(file) + start * size)
-            for i in range(len(sums)):
-                if checksum(file.read(size)) != sums[i, column].tobytes():
+            file.seek(row_start(what, total, start))
+            for i, expected in enumerate(sums[:, list(ROWS).index(what)]):
+                if checksum(file.read(row_size(what))) != expected.tobytes():
                     damaged.add(start + i)
     return sorted(damaged)
 
 
 def _earlier_tile(block: Block, i: int) -> tuple[np.ndarray | None, int, list[tuple[int, str]]] | None:
     """What `_read_tile` once said of a tile, if that is known, and the tile has not been written to since."""
-    store, at = block.earlier, int(block.at[i])
-    if not _is_as_it_was(block, i, _TILE) or store is None or ("tiles" in block.rows and not store.has_tiles):
+    at = _unchanged(block, i, _TILE)
+    if block.earlier is None or at is None or ("tiles" in block.rows and not block.earlier.has_tiles):
         return None
+    facts = block.earlier.facts
     try:
-        pixels = store.row("tiles", at) if store.has_tiles else None
+        pixels = block.earlier.row("tiles", at) if block.earlier.has_tiles else None
     except BadSample:  # of the store, not of the tile
         return None
-    return pixels, int(store.facts.tile[at]), store.facts.bad_of(at, tile=True)
+    return pixels, int(facts.tile[at]), facts.bad_of(at, tile=True)
 
 
 def _earlier_visits(block: Block, i: int) -> tuple[np.ndarray, list[tuple[int, str]]] | None:
     """The same of a visit file."""
-    store, at = block.earlier, int(block.at[i])
-    if not _is_as_it_was(block, i, _VISITS) or store is None:
+    at = _unchanged(block, i, _VISITS)
+    if block.earlier is None or at is None:
         return None
     try:
-        return store.row("visits", at), store.facts.bad_of(at, tile=False)
+        return block.earlier.row("visits", at), block.earlier.facts.bad_of(at, tile=False)
     except BadSample:
         return None
 
 
-def _is_as_it_was(block: Block, i: int, which: slice) -> bool:
-    if block.earlier is None or block.at[i] < 0 or FAILED in block.stamps[i, which]:
-        return False
-    return np.array_equal(block.stamps[i, which], block.earlier.facts.stamps[block.at[i], which])
+def _unchanged(block: Block, i: int, stamps: slice) -> int | None:
+    """Where the earlier store has place i, if a file of it is as it was then."""
+    if block.earlier is None or block.at[i] < 0 or FAILED in block.stamps[i, stamps]:
+        return None
+    at = int(block.at[i])
+    return at if np.array_equal(block.stamps[i, stamps], block.earlier.facts.stamps[at, stamps]) else None
 
 
 def _read_tile(root: Path, place: Place) -> tuple[np.ndarray | None, int, list[tuple[int, str]]]:
@@ -195,12 +203,5 @@ def _read_visits(root: Path, place: Place) -> tuple[np.ndarray | None, list[tupl
 
 def _write(block: Block, what: Rows, rows: np.ndarray) -> None:
     with (block.folder / f"{what}.npy").open("r+b") as file:
-        file.seek(_data_start(file) + block.start * rows[0].nbytes)
+        file.seek(row_start(what, block.total, block.start))
         file.write(rows.data)
-
-
-def _data_start(file: BinaryIO) -> int:
-    """Where the rows begin in an .npy file."""
-    np.lib.format.read_magic(file)
-    np.lib.format.read_array_header_1_0(file)
-    return file.tell()

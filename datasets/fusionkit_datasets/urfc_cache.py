@@ -18,9 +18,11 @@ import csv
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,20 +121,26 @@ def checksum(data: bytes | memoryview) -> bytes:
 class Store:
     """A store that is complete.
 
+    Rows are read one by one, not mapped for good: what is mapped counts as a process's memory, and grows to all of it.
+
     Args:
         path: its folder.
         facts: of the places.
         has_tiles: whether the tiles are in it as well.
         rows: `[n]` where the places stand in the files; default: `facts` are of all.
+        total: how many rows the files have; default: as many as there are facts.
     """
 
-    def __init__(self, path: Path, facts: Facts, has_tiles: bool, rows: np.ndarray | None = None):
-        self.path, self.facts, self.has_tiles, self._rows = path, facts, has_tiles, rows
-        self._open: dict[Rows, np.ndarray] = {}
+    def __init__(
+        self, path: Path, facts: Facts, has_tiles: bool, rows: np.ndarray | None = None, total: int | None = None
+    ):
+        self.path, self.facts, self.has_tiles = path, facts, has_tiles
+        self.mended = 0  # rows that were damaged when it was last verified
+        self._rows, self._total = rows, len(facts.ids) if total is None else total
 
     def take(self, places: np.ndarray) -> Store:
         """The same store, of some places alone, in that order."""
-        return Store(self.path, self.facts.take(places), self.has_tiles, places)
+        return Store(self.path, self.facts.take(places), self.has_tiles, places, self._total)
 
     def row(self, what: Rows, i: int) -> np.ndarray:
         """The visits or the tile of place i, checked against their checksum.
@@ -140,32 +148,40 @@ class Store:
         Raises:
             BadSample: the store is damaged.
         """
-        path = self.path / f"{what}.npy"
+        path, position = self.path / f"{what}.npy", i if self._rows is None else int(self._rows[i])
+        shape, dtype = ROWS[what]
         try:
-            if what not in self._open:
-                self._open[what] = open_rows(path, what)
-            row = np.array(self._open[what][i if self._rows is None else self._rows[i]])
-        except (OSError, EOFError, ValueError, IndexError) as error:
-            raise BadSample(f"the cache cannot be read: {error}", path) from error
+            row = np.fromfile(path, dtype, math.prod(shape), offset=row_start(what, self._total, position))
+        except OSError as error:
+            raise BadSample(f"the cache cannot be read: {error.strerror}", path) from error
         if checksum(row.data) != self.facts.sums[i, list(ROWS).index(what)].tobytes():
-            raise BadSample(f"the cache is damaged in row {i}; `fusionkit data prepare urfc` mends it", path)
-        return row
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # a mapped file would be copied whole into each loader worker
+            raise BadSample(f"the cache is damaged in row {position}; `fusionkit data prepare urfc` mends it", path)
+        return row.reshape(shape)
 
 
-def open_rows(path: Path, what: Rows) -> np.ndarray:
-    """The rows of all places, mapped into memory.
-
-    Raises:
-        OSError, EOFError, ValueError: the file is missing, cut short, or holds something else.
-    """
+@cache
+def npy_header(what: Rows, total: int) -> bytes:
+    """How an .npy file of so many rows begins."""
     shape, dtype = ROWS[what]
-    rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    if rows.shape[1:] != shape or rows.dtype != dtype:
-        raise ValueError(f"the file holds {rows.dtype} {rows.shape}")
-    return rows
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": (total, *shape)})
+    return header.getvalue()
+
+
+def row_size(what: Rows) -> int:
+    shape, dtype = ROWS[what]
+    return math.prod(shape) * dtype.itemsize
+
+
+def row_start(what: Rows, total: int, i: int) -> int:
+    """Where row i of so many begins in its file; where the file ends if i is their number."""
+    return len(npy_header(what, total)) + i * row_size(what)
+
+
+def _is_whole(path: Path, what: Rows, total: int) -> bool:
+    header = npy_header(what, total)
+    with path.open("rb") as file:
+        return file.read(len(header)) == header and path.stat().st_size == row_start(what, total, total)
 
 
 def load_store(path: Path) -> Store | None:
@@ -178,11 +194,10 @@ def load_store(path: Path) -> Store | None:
         facts = Facts.load(path / _FACTS)
         if facts is None:
             return None
-        for what in manifest["rows"]:
-            if len(open_rows(path / f"{what}.npy", what)) != len(facts.ids):
-                return None
+        if not all(_is_whole(path / f"{what}.npy", what, len(facts.ids)) for what in manifest["rows"]):
+            return None
         return Store(path, facts, "tiles" in manifest["rows"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -199,4 +214,4 @@ def complete(path: Path, facts: Facts, places: Sequence[Place], rows: Sequence[R
     sums = {name: checksum((path / name).read_bytes()).hex() for name in (_FACTS, _BAD)}
     manifest = {"version": VERSION, "places": len(facts.ids), "rows": list(rows), "checksums": sums}
     with atomic(path / _MANIFEST) as file:
-        file.write(json.dumps(manifest, indent=2).encode() + b"\n")
+        file.write(json.dumps(manifest, indent=2).encode())

@@ -10,22 +10,31 @@ Where files are as they were when an earlier store was made, it is copied, check
 
 from __future__ import annotations
 
-import io
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from fusionkit.errors import DataError, FusionkitError
-from fusionkit_datasets.urfc_blocks import FAILED, Block, check, convert, work_for, stamp
-from fusionkit_datasets.urfc_cache import ROWS, VERSION, Facts, Rows, Store, checksum, complete, load_store
+from fusionkit_datasets.urfc_blocks import FAILED, Block, check, convert, stamp, work_for
+from fusionkit_datasets.urfc_cache import (
+    VERSION,
+    Facts,
+    Rows,
+    Store,
+    checksum,
+    complete,
+    load_store,
+    npy_header,
+    row_start,
+)
 from fusionkit_datasets.urfc_files import Place
 
 BLOCK = 256
@@ -73,11 +82,13 @@ def prepare_store(
         if store and not verify and making.still_failing(store):
             return store
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # who had to wait finds the store made
+        with making.alone(folder):  # who had to wait finds the store made
             store = load_store(path)
+            damaged = making.damaged(store) if verify and store else []
             sufficient = store and (store.has_tiles or not tiles) and making.still_failing(store)
-            if not store or not sufficient or (verify and making.damaged(store)):
+            if not store or not sufficient or damaged:
                 store = making.make(path, store or _newest(folder), tiles)
+            store.mended = len(damaged)
             _remove_others(folder, {path} if store.has_tiles else {path, *_unfinished(path, tiles=True)})
             return store
     except OSError as error:
@@ -97,6 +108,20 @@ class _Making:
         stamps = [stamp(root, place.image) + stamp(root, place.visits) for place in places]
         self.stamps = np.array(stamps, np.int64)
         self.key = checksum(self.ids.tobytes() + self.stamps.tobytes()).hex()
+
+    @contextmanager
+    def alone(self, folder: Path) -> Iterator[None]:
+        """No other process works in the folder meanwhile."""
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.progress("waiting for another process that prepares it", 0, len(self.places))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def make(self, path: Path, old: Store | None, tiles: bool) -> Store:
         """Make the store, or go on making it."""
@@ -130,7 +155,9 @@ class _Making:
         """The rows that are not as their checksums say."""
         what = ["visits", "tiles"] if store.has_tiles else ["visits"]
         sums = (store.facts.sums[start : start + BLOCK] for start in self._starts())
-        jobs = ((store.path, what, start, part) for start, part in zip(self._starts(), sums, strict=True))
+        jobs = (
+            (store.path, what, start, len(self.places), part) for start, part in zip(self._starts(), sums, strict=True)
+        )
         return sorted(row for rows in self._each("verifying", check, jobs) for row in rows)
 
     def still_failing(self, store: Store) -> bool:
@@ -152,25 +179,18 @@ class _Making:
         def blocks() -> Iterator[tuple[Block]]:
             for start in missing:
                 here = slice(start, start + BLOCK)
-                earlier, at = None, np.full(len(self.ids[here]), -1)
-                if old and known is not None:
-                    there = known[here] >= 0
-                    at[there] = np.arange(there.sum())
-                    earlier = old.take(known[here][there])
-                yield (
-                    Block(
-                        start=start,
-                        root=self.root,
-                        places=self.places[here],
-                        ids=self.ids[here],
-                        stamps=self.stamps[here],
-                        rows=rows,
-                        folder=part,
-                        record=_record(records, start),
-                        earlier=earlier,
-                        at=at,
-                    ),
+                block = Block(
+                    start=start,
+                    total=len(self.places),
+                    root=self.root,
+                    places=self.places[here],
+                    ids=self.ids[here],
+                    stamps=self.stamps[here],
+                    rows=rows,
+                    folder=part,
+                    record=_record(records, start),
                 )
+                yield (block if old is None or known is None else block.with_earlier(old, known[here]),)
 
         for _ in self._each("reading", convert, blocks(), len(self._starts()) - len(missing)):
             pass
@@ -209,13 +229,10 @@ def _record(records: Path, start: int) -> Path:
 
 def _reserve(path: Path, what: Rows, count: int) -> None:
     """A file for `count` rows, whose blocks are written later, in any order."""
-    shape, dtype = ROWS[what]
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": (count, *shape)})
-    size = header.tell() + count * math.prod(shape) * dtype.itemsize
+    size = row_start(what, count, count)
     if not path.exists() or path.stat().st_size != size:
         with path.open("wb") as file:
-            file.write(header.getvalue())
+            file.write(npy_header(what, count))
             file.truncate(size)
 
 

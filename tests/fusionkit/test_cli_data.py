@@ -1,4 +1,4 @@
-"""`fusionkit data make`: any dataset with a classmethod `make` has a command, with its arguments as options."""
+"""`fusionkit data make` and `prepare`: a dataset with such a classmethod has a command, its arguments as options."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ class Clouds(Dataset):
         progress(places, places)
         root.mkdir()
         return f"{places} {cloud_cover} {names}"
+
+    @classmethod
+    def prepare(cls, root: Path, progress, *, thin: bool = False):
+        '''Thicken the clouds.
+
+        Args:
+            root: where.
+            thin: the thin ones as well.
+        '''
+        print("chatter")
+        progress("reading", 1, 2)
+        progress("reading", 2, 2)
+        progress("verifying", 2, 2)
+        return f"{root.name} {thin}"
 """
 
 
@@ -130,3 +144,32 @@ def test_verbose_shows_the_traceback(fusionkit):
 def test_a_bug_keeps_its_traceback(fusionkit):
     with pytest.raises(KeyError, match="sky"):
         fusionkit("data", "make", "clouds", "sky", "--places", 1, "--fail", "bug")
+
+
+def test_prepare_is_given_typed_options_and_prints_what_it_returns(fusionkit):
+    answer = fusionkit("data", "prepare", "clouds", "sky", "--thin", "true")
+    assert (answer.code, answer.out, answer.err) == (0, "sky True\n", "chatter\n")
+    assert fusionkit("data", "prepare", "clouds", "sky").out == "sky False\n"
+
+
+def test_help_lists_the_datasets_that_prepare_data(fusionkit):
+    told = fusionkit("data", "prepare", "--help").out
+    assert "Thicken the clouds." in told
+    assert "arrays" not in told
+    told = " ".join(fusionkit("data", "prepare", "clouds", "--help").out.replace("│", " ").split())
+    assert "--thin" in told
+    assert "the thin ones as well" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["clouds", "sky", "--thin", "3"], "--thin: should be true or false"),
+        (["clouds"], "Missing argument 'ROOT'"),
+        (["arrays", "sky"], "the dataset 'arrays' cannot prepare data; those that can: clouds"),
+    ],
+)
+def test_a_wrong_request_to_prepare(fusionkit, words, told):
+    answer = fusionkit("data", "prepare", *words)
+    assert answer.code == 2
+    assert told in " ".join(answer.err.replace("│", " ").split())

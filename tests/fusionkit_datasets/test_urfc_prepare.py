@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -15,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from fusionkit_datasets import urfc_blocks, urfc_prepare
 from fusionkit_datasets.urfc import URFC
 from fusionkit_datasets.urfc_files import find_places, read_tile
 from fusionkit_datasets.urfc_make import make_urfc
 from fusionkit_datasets.urfc_prepare import prepare_store
-from fusionkit_datasets.urfc_visits import count_visits
+from fusionkit_datasets.urfc_visits import count_visits, fastest_parser
 from PIL import Image
 
+from fusionkit.cli import app
 from fusionkit.errors import BadSample, DataError, FusionkitError
 
 
@@ -127,7 +130,7 @@ def test_bad_lines_and_tiles_are_listed(root: Path, cache: Path):
     places, _ = find_places(root)
     dirty, black, cut, gone = places[1], places[2], places[3], places[5]
     with (root / dirty.visits).open("ab") as visits:
-        visits.write(b"nobody\t20171231&00\n\"a, b\n")
+        visits.write(b'nobody\t20171231&00\n"a, b\n')
     lines = (root / dirty.visits).read_bytes().count(b"\n")
     Image.new("RGB", (100, 100)).save(root / black.image)
     (root / cut.image).write_bytes((root / cut.image).read_bytes()[:300])
@@ -192,3 +195,156 @@ def test_killed_at_any_moment_and_started_again(root: Path, tmp_path: Path):
         prepare_store(root, places, cache, tiles=True, workers=1, verify=True)
         assert contents(cache) == expected
     assert unfinished
+
+
+def flip(path: Path, where: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("name", "size"), [("visits.npy", 2 * 4368), ("tiles.npy", 30_000)])
+def test_damaged_rows_are_noticed_and_mended(root: Path, cache: Path, read: list[Path], name: str, size: int):
+    URFC.prepare(root, cache=cache, workers=1)
+    expected = contents(cache)
+    flip(file(cache, name), 128 + 5 * size + 77)
+    flip(file(cache, name), 128 + 9 * size)
+    data = URFC(root=root, cache=cache)
+    data.index()
+    for i in (5, 9):
+        with pytest.raises(BadSample, match=f"damaged in row {i}; `fusionkit data prepare urfc` mends it") as error:
+            data.read(i)
+        assert error.value.path == str(file(cache, name))
+    data.read(6)
+    read.clear()
+    answer = str(URFC.prepare(root, cache=cache, workers=1))
+    assert "2 places of the cache were damaged" in answer
+    assert len(read) == (2 if name == "tiles.npy" else 0)  # all else is copied
+    assert contents(cache) == expected
+    assert "were damaged" not in str(URFC.prepare(root, cache=cache, workers=1))
+
+
+@pytest.mark.parametrize("name", ["facts.npz", "bad.csv", "manifest.json", "visits.npy", "tiles.npy"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "gone"])
+def test_damaged_files_are_noticed_and_made_again(root: Path, cache: Path, name: str, damage: str):
+    URFC.prepare(root, cache=cache, workers=1)
+    expected = contents(cache)
+    path = file(cache, name)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "flipped":
+        flip(path, 3)
+    else:
+        path.write_bytes(path.read_bytes()[: -1 if damage == "cut" else 0])
+    URFC.prepare(root, cache=cache, workers=1)
+    assert contents(cache) == expected
+
+
+class Stop(Exception):  # noqa: N818 - it is no error
+    pass
+
+
+def stop_after(blocks: int):
+    def progress(what: str, done: int, total: int) -> None:
+        if done >= 4 * blocks:
+            raise Stop
+
+    return progress
+
+
+@pytest.fixture
+def stopped(root: Path, cache: Path) -> Path:
+    """A store whose making was stopped after three of nine blocks."""
+    with pytest.raises(Stop):
+        prepare_store(root, find_places(root)[0], cache, tiles=True, progress=stop_after(3))
+    return cache
+
+
+def test_only_what_is_missing_is_done_again(root: Path, stopped: Path, read: list[Path]):
+    told: list[tuple[str, int, int]] = []
+    prepare_store(root, find_places(root)[0], stopped, tiles=True, progress=lambda *step: told.append(step))
+    assert len(read) == 34 - 12
+    assert told[:2] == [("reading", 16, 34), ("reading", 20, 34)]
+    assert told[5:7] == [("reading", 34, 34), ("verifying", 4, 34)]
+
+
+def test_a_run_meanwhile_leaves_what_was_done(root: Path, stopped: Path, read: list[Path]):
+    URFC(root=root, cache=stopped).index()
+    assert not list(stopped.rglob("tiles.npy")) or file(stopped, "tiles.npy").parent.suffix == ".part"
+    read.clear()
+    URFC.prepare(root, cache=stopped, workers=1)
+    assert len(read) == 34 - 12
+
+
+def test_rows_lost_in_a_power_cut_are_done_again(root: Path, stopped: Path, tmp_path: Path):
+    URFC.prepare(root, cache=tmp_path / "whole", workers=1)
+    path = file(stopped, "tiles.npy")
+    path.write_bytes(path.read_bytes()[:128] + bytes(34 * 30_000))
+    URFC.prepare(root, cache=stopped, workers=1)
+    assert contents(stopped) == contents(tmp_path / "whole")
+
+
+def test_a_disk_that_does_not_keep_what_is_written(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(urfc_blocks, "_write", lambda *_: None)
+    with pytest.raises(FusionkitError, match="the disk may be broken"):
+        URFC.prepare(root, cache=cache, workers=1)
+    assert not list(cache.rglob("manifest.json"))
+
+
+def test_a_full_disk(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(urfc_blocks, "_write", full)
+    with pytest.raises(DataError, match="No space left on device; name another folder with `cache`"):
+        URFC.prepare(root, cache=cache, workers=1)
+
+
+def test_a_killed_worker_is_told(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(urfc_prepare, "convert", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        with pytest.raises(FusionkitError, match="a worker process was killed"):
+            URFC.prepare(root, cache=cache, workers=2)
+    URFC.prepare(root, cache=cache, workers=1)
+
+
+def test_one_process_waits_for_another(root: Path, cache: Path):
+    lock = FileLock(URFC.prepare(root, cache=cache, workers=1).store.path.parent / ".lock")
+    lock.acquire()
+    told: list[str] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append(what)
+        if "waiting" in what:
+            lock.release()
+
+    URFC.prepare(root, progress, cache=cache, workers=1)
+    assert told[0].startswith("waiting for another process")
+    assert told[-1] == "verifying"
+
+
+def test_what_the_manifest_says(root: Path, cache: Path):
+    store = URFC.prepare(root, cache=cache, workers=1).store
+    manifest = json.loads((store.path / "manifest.json").read_text())
+    assert (manifest["places"], manifest["rows"]) == (34, ["visits", "tiles"])
+    for name, expected in manifest["checksums"].items():
+        assert hashlib.blake2b((store.path / name).read_bytes(), digest_size=16).hexdigest() == expected
+    with np.load(store.path / "facts.npz") as facts:
+        visits = np.load(store.path / "visits.npy")
+        assert hashlib.blake2b(visits[7].tobytes(), digest_size=16).digest() == facts["sums"][7, 0].tobytes()
+
+
+def test_the_command(root: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
+    def call(*words: object) -> int:
+        with pytest.raises(SystemExit) as ended:
+            app(["data", "prepare", "urfc", *map(str, words)], prog_name="fusionkit")
+        return int(ended.value.code or 0)
+
+    assert call(root, "--cache", cache, "--workers", 1) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("34 places, visits and tiles, 1.3 MB, all checksums agree: ")
+    assert f"visit files are read by {fastest_parser()}\n" in out
+    assert call(root / "none", "--cache", cache) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert call(root, "--workers", "0") == 2
+    assert capsys.readouterr().err == "error: --workers: should be greater than 0, not 0\n"

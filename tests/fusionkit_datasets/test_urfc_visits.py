@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import datetime
 import random
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fusionkit_datasets.urfc_visits import count_visits
+from fusionkit_datasets import urfc_visits
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "urfc_visit2array.pt"
+
+
+class Parsers:
+    """All parsers at once: they must agree on the counts, the lines left out and the reasons."""
+
+    def __init__(self, names: list[urfc_visits.Parser]):
+        self.names = names
+
+    def __call__(self, data: bytes) -> tuple[np.ndarray, list[urfc_visits.BadLine]]:
+        (counts, bad), *others = (urfc_visits.count_visits(data, name) for name in self.names)
+        for other_counts, other_bad in others:
+            assert other_counts.dtype == counts.dtype
+            np.testing.assert_array_equal(other_counts, counts, err_msg=repr(data))
+            assert other_bad == bad, data
+        return counts, bad
+
+
+count_visits = Parsers(["numpy"] if find_spec("numba") is None else ["numpy", "numba"])
 
 
 def plain(data: bytes) -> tuple[np.ndarray, list[int]]:
@@ -182,3 +203,44 @@ def test_nothing_in_the_file(data: bytes):
     counts, bad = count_visits(data)
     assert counts.sum() == 0
     assert bad == []
+
+
+def test_every_byte_in_every_place():
+    """Of a short good file, each byte becomes each other, goes, or is the last."""
+    good = b"ab\t20181231&23|00,20190101&09\nc\t20190228&19\n"
+    assert count_visits(good)[0].sum() == 4
+    for where in range(len(good)):
+        for spoilt in [good[:where], good[:where] + good[where + 1 :]] + [
+            good[:where] + bytes([byte]) + good[where + 1 :] for byte in range(256)
+        ]:
+            counts, bad = count_visits(spoilt)
+            expected_counts, expected_bad = plain(spoilt)
+            assert [line.line for line in bad] == expected_bad, spoilt
+            np.testing.assert_array_equal(counts, expected_counts)
+
+
+def test_every_date_of_eight_digits_about_the_days():
+    """No date outside the days counts, whatever tables it is looked up in."""
+    for year in (1018, 2017, 2018, 2019, 2020, 3019):
+        for month in range(100):
+            for day in (0, 1, 10, 28, 29, 30, 31, 32, 99):
+                line = f"u\t{year}{month:02d}{day:02d}&00\n".encode()
+                assert [found.line for found in count_visits(line)[1]] == plain(line)[1], line
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
+def test_numba_is_used_where_it_is():
+    assert urfc_visits.fastest_parser() == "numba"
+
+
+@pytest.mark.parametrize("fault", ["sys.modules['numba'] = None", "os.environ['NUMBA_CACHE_LOCATOR_CLASSES'] = 'None'"])
+def test_numpy_is_used_where_numba_is_not_or_fails(fault: str):
+    code = f"""
+import os, sys
+{fault}
+from fusionkit_datasets.urfc_visits import count_visits, fastest_parser
+counts, bad = count_visits(b"a\\t20181001&00\\nb\\n")
+print(fastest_parser(), counts.sum(), bad[0].line)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "numpy 1 2\n", done.stderr
