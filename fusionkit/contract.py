@@ -66,7 +66,11 @@ class Encoder(nn.Module, ABC):
         return features
 
     def checkpoint(self) -> None:
-        """Called where a recipe asks for `train.gradient_checkpointing`; override it to cut finer than by stages."""
+        """Called where a recipe asks for `train.gradient_checkpointing`: a stage then runs twice for each step.
+
+        Override it to cut finer than by stages. What a stage draws and writes to its buffers is taken care of, and
+        anything else has to be the same both times.
+        """
         self.checkpointing = True
 
     def forward(self, value: Shaped[Tensor, "B ..."], valid: Bool[Tensor, "B T"] | None = None) -> Features:
