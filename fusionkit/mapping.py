@@ -119,6 +119,8 @@ def map_scene(
         RequestError: there is no such modality, it may not be absent, or a file is not as it should be.
     """
     progress = progress or Progress()
+    if saved.task.kind == "retrieval":
+        raise RequestError("a run of retrieval says what belongs together, of which there is no map")
     if saved.task.kind != "classification" and (probabilities or polygons):
         what = "--probabilities" if probabilities else "--polygons"
         raise RequestError(f"{what} is for runs that predict classes; this one predicts {saved.task.kind}")

@@ -215,6 +215,12 @@ def test_a_dataset_without_windows_is_refused(tmp_path: Path) -> None:
         map_scene(known(None), scene(tmp_path), tmp_path / "m.tif", progress=quiet())
 
 
+def test_retrieval_is_refused(tmp_path: Path) -> None:
+    run = known(ArrayWindows(VALUES, (10, 10)), kind="retrieval")
+    with pytest.raises(RequestError, match="there is no map"):
+        map_scene(run, scene(tmp_path), tmp_path / "m.tif", progress=quiet())
+
+
 def test_many_classes(tmp_path: Path) -> None:
     assert len(set(colours(36))) == 36
     names = tuple(f"class {k}" for k in range(300))
