@@ -117,7 +117,8 @@ def findings(opened: Opened) -> list[str]:
         if twins := opened.survey.identical(partition.test, rest):
             told.append(f"{where}{twins} test samples are identical to a sample of train or val")
         if partition.shared_pixels:
-            told.append(f"{where}{partition.shared_pixels} test samples share pixels with a sample of train or val")
+            leak = f"{partition.shared_pixels} test samples share pixels with a sample of train or val"
+            told.append(f"{where}{leak}: {partition.overlap} pixels of the scene in all")
         if partition.shared_groups:
             told.append(
                 f"{where}{partition.shared_groups} test samples are of a group that train or val has samples of"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from fusionkit.describe import describe_opened
+from fusionkit.describe import describe_opened, findings
 from fusionkit.figures import Curve
 from fusionkit.opened import Opened
 from fusionkit.predictions import Predictions
@@ -73,6 +73,7 @@ def finish(
         units=opened.index.units,
         inputs={name: opened.inputs[name] for name in recipe.modalities},
         absent={name: opened.survey.absent[name] for name in recipe.modalities},
+        findings=tuple(findings(opened)),
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)
     for name, held in compared.items():

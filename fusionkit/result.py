@@ -150,6 +150,8 @@ class Result:
         units: of the quantities.
         inputs: the shape of each modality, which a saved model is rebuilt from; empty in runs of earlier versions.
         absent: per modality, how many of the samples that were read lack it.
+        findings: what a reader should know of the data: samples, pixels and groups that test shares with train or val,
+            the distance between them, what was left out.
     """
 
     name: str
@@ -171,6 +173,7 @@ class Result:
     units: tuple[str, ...] = ()
     inputs: dict[str, InputSpec] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As in `result.json`. A baseline's figures stand where the run's own stand under `metrics`."""

@@ -28,6 +28,7 @@ class Partition:
         fold: which fold is test; None without folds.
         left_out: samples dropped because their window shares pixels with a window on another side.
         shared_pixels: test samples whose window shares pixels with a window of train or val.
+        overlap: pixels of the scene that windows of test and windows of train or val show alike.
         shared_groups: test samples of a group (`Index.groups`) that train or val has samples of.
         apart: of windows of one scene, the pixels from the centre of a test window to the nearest one of train or val.
     """
@@ -38,6 +39,7 @@ class Partition:
     fold: str | None = None
     left_out: int = 0
     shared_pixels: int = 0
+    overlap: int = 0
     shared_groups: int = 0
     apart: float | None = None
 
@@ -125,7 +127,12 @@ def _clear(index: Index, partition: Partition, part: str, others: np.ndarray, bu
 def _count_shared(index: Index, partition: Partition) -> None:
     """Tell what a division that is given (an official split, a column) has on two sides."""
     rest = np.concatenate([partition.train, partition.val])
-    partition.shared_pixels = int(_shares_pixels(index, partition.test, rest).sum())
+    shared = _shares_pixels(index, partition.test, rest)
+    partition.shared_pixels = int(shared.sum())
+    if partition.shared_pixels and index.positions is not None and index.window is not None:
+        touched = rest[_shares_pixels(index, rest, partition.test)]
+        windows = index.positions[partition.test[shared]], index.positions[touched]
+        partition.overlap = _overlap(*windows, *index.window)
     if index.positions is not None:
         distance, _ = KDTree(index.positions[rest]).query(index.positions[partition.test])
         partition.apart = float(distance.min())
@@ -340,3 +347,30 @@ def _shares_pixels(index: Index, samples: np.ndarray, others: np.ndarray, buffer
     tree = KDTree(index.positions[others] / window)
     distance, _ = tree.query(index.positions[samples] / window, p=np.inf, distance_upper_bound=1)
     return distance < 1 - 1e-9
+
+
+def _overlap(one: np.ndarray, other: np.ndarray, height: int, width: int) -> int:
+    """How many pixels are both in a window of the one and in a window of the other, by the windows' centres `[n, 2]`.
+
+    Strip by strip as high as a window, and in each row by row: of sorted beginnings and ends of windows, the pixels
+    between two neighbours count where windows of both are open.
+    """
+    count = 0
+    mine, others = (np.concatenate([c[:, 0] // height, (c[:, 0] + height - 1) // height]) for c in (one, other))
+    for strip in np.intersect1d(mine, others).tolist():
+        rows = np.arange(strip * height, (strip + 1) * height)
+        events = []
+        for side, centres in enumerate((one, other)):
+            near = centres[(centres[:, 0] // height == strip) | ((centres[:, 0] + height - 1) // height == strip)]
+            row, number = np.nonzero((near[:, 0] <= rows[:, None]) & (rows[:, None] < near[:, 0] + height))
+            start = near[number, 1]
+            for column, opened in ((start, 1), (start + width, -1)):
+                change = np.zeros((len(column), 2), np.int64)
+                change[:, side] = opened
+                events.append(np.column_stack([row, column, change]))
+        found = np.concatenate(events)
+        found = found[np.lexsort((found[:, 1], found[:, 0]))]
+        opened_of = np.cumsum(found[:, 2:], 0)  # back to 0 at the end of each row
+        both = (opened_of[:-1, 0] > 0) & (opened_of[:-1, 1] > 0)
+        count += int(np.diff(found[:, 1])[both].sum())
+    return count

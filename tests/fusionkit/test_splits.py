@@ -542,3 +542,48 @@ def test_how_far_apart_parts_are_is_measured() -> None:
     split = np.array(["train", "val", "test", "test", "test"])
     assert once(index_of([0, 1, 0, 1, 0], positions=positions, window=(3, 3), split=split)).apart == 7
     assert once(index_of([0, 1, 0, 1, 0], split=split)).apart is None
+
+
+def test_pixels_that_parts_share_are_those_of_painted_windows():
+    """Windows painted one by one, negative places and odd, even and oblong ones too; groups and distance by hand."""
+    for seed, window in enumerate([(5, 5), (4, 7), (1, 3), (8, 2)] * 3):
+        random = np.random.default_rng(seed)
+        count = int(random.integers(10, 120))
+        positions = np.unique(random.integers(-20, 60, (count, 2)), axis=0)
+        count = len(positions)
+        part = random.choice(["train", "val", "test"], count, p=[0.4, 0.2, 0.4])
+        part[:3] = ["train", "val", "test"]
+        index = Index(
+            ids=[str(i) for i in range(count)],
+            targets=np.arange(count) % 2,
+            class_names=("a", "b"),
+            split=part,
+            positions=positions,
+            window=window,
+        )
+        [found] = divide(index, None)
+        painted = {True: np.zeros((120, 120), bool), False: np.zeros((120, 120), bool)}
+        for (row, column), name in zip(positions, part, strict=True):
+            painted[name == "test"][row + 30 : row + 30 + window[0], column + 30 : column + 30 + window[1]] = True
+        assert found.overlap == (painted[True] & painted[False]).sum()
+        near = np.abs(positions[part == "test"][:, None] - positions[part != "test"][None])
+        assert found.shared_pixels == (near < window).all(2).any(1).sum()
+        np.testing.assert_allclose(found.apart, np.sqrt((near**2).sum(2)).min())
+
+
+def test_a_buffer_keeps_as_many_pixels_between_parts():
+    random = np.random.default_rng(0)
+    positions = np.unique(random.integers(0, 200, (900, 2)), axis=0)
+    index = Index(
+        [str(i) for i in range(len(positions))],
+        np.arange(len(positions)) % 2,
+        ("a", "b"),
+        positions=positions,
+        window=(7, 7),
+    )
+    [found] = divide(index, Split(test=0.3, val=0.2, blocks=50, buffer=6))
+    assert (found.overlap, found.shared_pixels) == (0, 0)
+    for one, other in combinations(found.parts().values(), 2):
+        gap = np.abs(positions[one][:, None] - positions[other][None]).max(2).min() - 7
+        assert gap >= 6
+    assert found.left_out + sum(map(len, found.parts().values())) == len(positions)

@@ -284,6 +284,8 @@ def test_a_recipe_runs_to_its_end(torchgeo, recipe, tmp_path):
     assert done.exit_code == 0, done.output
     [answers] = (tmp_path / "runs").rglob("predictions.csv")
     assert set(pd.read_csv(answers)["id"]) == {"Forest/Forest_3.tif", "River/River_4.tif"}
+    told = json.loads((answers.parent / "result.json").read_text())
+    assert told["findings"] == ["no duplicates, no shared pixels, no bad samples"]
 
 
 def test_without_the_package_it_is_listed_and_said_what_to_install(recipe, monkeypatch):
