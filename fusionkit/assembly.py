@@ -19,6 +19,7 @@ from fusionkit.model import Blueprint, FusionModel
 from fusionkit.optimization import prove_optimizer
 from fusionkit.recipe import Recipe
 from fusionkit.terms import make_loss
+from fusionkit.text import read_as, tokens_of
 
 
 @contextmanager
@@ -35,9 +36,14 @@ def blamed_on(recipe: Recipe) -> Iterator[None]:
 
 
 def declared_inputs(recipe: Recipe) -> dict[str, InputSpec] | None:
-    """The shapes that the recipe itself declares; None unless it does so for every modality."""
-    shapes = {name: InputSpec(modality.shape) for name, modality in recipe.modalities.items() if modality.shape}
-    return shapes if len(shapes) == len(recipe.modalities) else None
+    """The shapes that the recipe itself declares, as for text its encoder does; None unless all modalities have one."""
+    shapes = {}
+    for name, modality in recipe.modalities.items():
+        spec = InputSpec(modality.shape) if modality.shape else tokens_of(recipe, name)
+        if spec is None:
+            return None
+        shapes[name] = spec
+    return shapes
 
 
 def recipe_inputs(recipe: Recipe, dataset: Dataset) -> dict[str, InputSpec]:
@@ -58,7 +64,7 @@ def recipe_inputs(recipe: Recipe, dataset: Dataset) -> dict[str, InputSpec]:
         if shape and shape != offered[name].shape:
             message = f"the recipe says {' x '.join(map(str, shape))}, the data are {offered[name]}"
             raise recipe.error(("modalities", name, "shape"), message)
-        inputs[name] = offered[name]
+        inputs[name] = read_as(recipe, name, offered[name])
     return inputs
 
 
@@ -191,6 +197,8 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
 
 def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:
     """Whether a modality is brought to zero mean and unit deviation."""
+    if spec.text:
+        return False
     normalize = recipe.modalities[name].normalize
     return normalize in ("standard", "whiten", "quantile") or (normalize == "auto" and not spec.counts)
 

@@ -58,7 +58,8 @@ class Description:
         lines.append("modalities")
         for row in self.modalities:
             low, high = row["range"]
-            lines.append(f"  {row['name']}: {row['shape']}, {low:g} to {high:g}, absent in {row['absent']} samples")
+            span = "" if np.isnan(low) else f" {low:g} to {high:g},"
+            lines.append(f"  {row['name']}: {row['shape']},{span} absent in {row['absent']} samples")
             lines.append(f"    {row['example']}")
         return "\n".join([*lines, "findings", *(f"  {finding}" for finding in self.findings)])
 
@@ -162,7 +163,9 @@ def _modality(opened: Opened, name: str, position: int) -> dict[str, Any]:
     spec = opened.inputs[name]
     value = read_checked(opened.dataset, position, {name: spec})[name]
     example = f"{opened.index.ids[position]}: absent"
-    if value is not None:
+    if value is not None and spec.text:
+        example = f"{opened.index.ids[position]}: {value}"
+    elif value is not None:
         flat = np.asarray(value).ravel()
         shown = " ".join(f"{number:g}" for number in flat[:: max(1, len(flat) // 8)][:8].tolist())
         shape = " x ".join(map(str, value.shape))

@@ -28,6 +28,7 @@ from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.registry import load_registry
 from fusionkit.runs import Run, RunFolder
 from fusionkit.terms import fit_losses, fit_losses_of_baseline, left_out
+from fusionkit.text import file_of
 from fusionkit.trainer import PRECISION, Fit, fit
 from fusionkit.variants import Variant, variants
 
@@ -111,6 +112,9 @@ def run(
         raise RequestError(f"the data have changed since {resume} was begun; start a new run")
     if fabric.is_global_zero:
         folder.begin(recipe, told, opened.survey.bad)
+        for partition, tokenizers in zip(opened.partitions, opened.tokenizers, strict=True):
+            for modality, tokenizer in tokenizers.items():
+                folder.write_text(file_of(modality, partition.fold), tokenizer.state())
     callbacks = [MetricsFile(folder), TensorBoard(folder)] if fabric.is_global_zero else []
     for provided in load_registry().manager.hook.fusionkit_callbacks(recipe=recipe):
         callbacks += provided
@@ -230,6 +234,7 @@ def _answer(
         opened.index.groups,
         opened.index.ids,
         recipe.data.timeout,
+        opened.tokenizers[number],
     )
     job = Fit(
         name=label,

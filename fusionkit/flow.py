@@ -43,7 +43,9 @@ class InputSpec:
         return self.shape[self.channel_axis]
 
     def __str__(self) -> str:
-        return " x ".join(map(str, self.shape)) or ("text" if self.text else "a number")
+        if self.text:
+            return f"text of {self.shape[0]} tokens" if self.shape else "text"
+        return " x ".join(map(str, self.shape)) or "a number"
 
 
 @dataclass

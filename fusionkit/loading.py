@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from fusionkit.contract import Augmentation, Dataset, Sample
+from fusionkit.contract import Augmentation, Dataset, Sample, Tokenizer
 from fusionkit.errors import BadSample, FusionkitError
 from fusionkit.estimates import group_numbers
 from fusionkit.flow import Batch, InputSpec, Task
@@ -64,6 +64,12 @@ def hold_against(name: str, value: np.ndarray | None, spec: InputSpec) -> None:
     """
     if value is None:
         return
+    if spec.text:
+        if value.shape != () or value.dtype.kind != "U":
+            raise BadSample(f"{name} is {value.dtype} {value.shape}, not a text")
+        if not str(value).strip():
+            raise BadSample(f"{name} is an empty text")
+        return
     fits = value.shape == spec.shape
     if spec.ragged:
         fits = value.shape[1:] == spec.shape[1:] and value.ndim > 0 and len(value) <= spec.shape[0]
@@ -96,6 +102,7 @@ class Samples(TorchDataset[Batch]):
         groups: `Index.groups`.
         ids: of the samples, for messages; their positions where there are none.
         timeout: seconds that one sample may take to read; 0 is no limit.
+        tokenizers: per modality of text, what makes tokens of it, after the augmentations.
     """
 
     watch: Watch | None = None
@@ -112,7 +119,9 @@ class Samples(TorchDataset[Batch]):
         groups: np.ndarray | None = None,
         ids: Sequence[str] | None = None,
         timeout: float = 0,
+        tokenizers: Mapping[str, Tokenizer] | None = None,
     ):
+        self.tokenizers = tokenizers or {}
         self.dataset, self.targets, self.inputs = dataset, targets, inputs
         self.ids, self.timeout = ids, timeout
         self.augmentations, self.seed = augmentations, seed
@@ -165,7 +174,15 @@ class Samples(TorchDataset[Batch]):
                         hold_against(name, sample[name], spec)
                     except BadSample as bad:
                         raise FusionkitError(f"the augmentation {type(augmentation).__name__} fails: {bad}") from bad
-        return sample
+        return tokenized(sample, self.tokenizers)
+
+
+def tokenized(sample: Sample, tokenizers: Mapping[str, Tokenizer]) -> Sample:
+    """The sample with ids of tokens in the place of text."""
+    return {
+        name: tokenizers[name](str(value)) if name in tokenizers and value is not None else value
+        for name, value in sample.items()
+    }
 
 
 def collate(values: list[np.ndarray | None], spec: InputSpec) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -177,7 +194,8 @@ def collate(values: list[np.ndarray | None], spec: InputSpec) -> tuple[torch.Ten
     """
     present = [value for value in values if value is not None]
     kind = np.result_type(*[value.dtype for value in present]) if present else np.dtype(np.float32)
-    stacked = np.zeros((len(values), *spec.shape), dtype=kind.name if kind.name in _KEPT else "float32")
+    name = "int64" if spec.vocabulary else kind.name if kind.name in _KEPT else "float32"
+    stacked = np.zeros((len(values), *spec.shape), dtype=name)
     valid = None
     if spec.ragged:
         valid = np.zeros((len(values), spec.shape[0]), dtype=bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -35,7 +36,7 @@ class TensorBoard(Callback):
     def on_epoch_end(self, fit: Fit) -> None:
         assert self.writer is not None  # noqa: S101 - on_fit_start comes first
         for name, value in fit.history[-1].items():
-            if name != "epoch":
+            if name != "epoch" and not math.isnan(value):  # a figure that has no value here
                 self.writer.add_scalar(name, value, fit.epoch)
         self.writer.flush()
 

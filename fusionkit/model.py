@@ -32,7 +32,7 @@ class FusionModel(nn.Module):
 
     Args:
         task: what it predicts.
-        normalizers: a `Standardize` for each modality.
+        normalizers: a `Standardize` for each modality; text passes as it is.
         encoders: an encoder for each key that `fusion.arrange` leaves, or what `fusion.join` made of them.
         fusion: what combines them.
         head: from the fused representation to logits; None in a retrieval, or where the fusion decides by the branches
@@ -273,7 +273,10 @@ class Blueprint:
         self, encoders: nn.ModuleDict, fusion: Fusion, widths: _Widths, statistics: Mapping[str, Statistics]
     ) -> FusionModel:
         outputs = self.task.outputs
-        scaling = {name: self._scaling(name)(spec, statistics.get(name)) for name, spec in self.inputs.items()}
+        scaling = {
+            name: nn.Identity() if spec.text else self._scaling(name)(spec, statistics.get(name))
+            for name, spec in self.inputs.items()
+        }
         headless = self.task.kind == "retrieval"
         if headless and not fusion.embeds:
             raise ShapeError("it mixes the modalities; a retrieval compares two that are embedded apart")

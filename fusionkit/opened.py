@@ -16,7 +16,7 @@ from fusionkit.assembly import (
     recipe_inputs,
     scaled,
 )
-from fusionkit.contract import Dataset, Index
+from fusionkit.contract import Dataset, Index, Tokenizer
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
 from fusionkit.progress import Progress
@@ -24,6 +24,7 @@ from fusionkit.recipe import Recipe
 from fusionkit.splits import Partition, divide, named_groups
 from fusionkit.survey import Survey, survey
 from fusionkit.teacher import Teacher, load_teachers
+from fusionkit.text import fit_tokenizers
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Opened:
         groups: one value a sample where the recipe keeps samples together by a column; None elsewhere.
         survey: what one reading of all samples found.
         teachers: the runs that a term of the loss names; `inputs` holds their modalities too.
+        tokenizers: for each partition, per modality of text, what turns it into tokens.
     """
 
     dataset: Dataset
@@ -47,6 +49,7 @@ class Opened:
     groups: np.ndarray | None
     survey: Survey
     teachers: dict[str, Teacher] = field(default_factory=dict)
+    tokenizers: list[dict[str, Tokenizer]] = field(default_factory=list)
 
     @property
     def unlabelled(self) -> int:
@@ -107,4 +110,5 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
             for part, positions in partition.parts().items():
                 if len(positions) == 0:
                     raise DataError(f"no good sample is left for {part}", option=("split",))
-    return Opened(dataset, inputs, index, names, partitions, groups, found, teachers)
+        tokenizers = [fit_tokenizers(recipe, texts) for texts in found.texts]
+    return Opened(dataset, inputs, index, names, partitions, groups, found, teachers, tokenizers)

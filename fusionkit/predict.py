@@ -128,7 +128,10 @@ def _inputs(saved: SavedRun, recipe: Recipe, dataset: Dataset, absent: Collectio
             _hold_absent(saved, name, where)
             continue
         there = offered[name].shape
-        if there != spec.shape and not (spec.ragged and there[1:] == spec.shape[1:]):
+        if spec.text and offered[name].text:
+            inputs[name] = spec
+            continue
+        if offered[name].text or spec.text or there != spec.shape and not (spec.ragged and there[1:] == spec.shape[1:]):
             raise RequestError(f"{name} is {offered[name]} here; {saved.run.path} was trained with {spec}")
         inputs[name] = spec
     if not inputs:

@@ -15,14 +15,15 @@ from jaxtyping import Float32
 from lightning.fabric import Fabric
 
 from fusionkit.assembly import blueprint, declared_inputs, make_task
-from fusionkit.contract import Augmentation, Sample
+from fusionkit.contract import Augmentation, Sample, Tokenizer
 from fusionkit.errors import FusionkitError, RequestError
 from fusionkit.flow import Batch, InputSpec, Task
 from fusionkit.kinds import KINDS
-from fusionkit.loading import collate
+from fusionkit.loading import collate, tokenized
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.runs import Run
+from fusionkit.text import restore_tokenizers
 from fusionkit.trainer import PRECISION
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, TypeError, UnpicklingError)
@@ -127,7 +128,8 @@ class SavedRun:
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Samples as a batch; of a modality that a sample does not name, it has none. There are no targets."""
-        values = {name: [sample.get(name) for sample in samples] for name in self.inputs}
+        made = [tokenized({name: sample.get(name) for name in self.inputs}, self._tokenizers) for sample in samples]
+        values = {name: [sample[name] for sample in made] for name in self.inputs}
         stacked = {name: collate(values[name], spec) for name, spec in self.inputs.items()}
         return Batch(
             inputs={name: value for name, (value, _) in stacked.items()},
@@ -150,6 +152,22 @@ class SavedRun:
             told = [kind.answer(model.task, model(moved).logits) for model in self._models]
             mean: np.ndarray = torch.stack(told).mean(0).float().cpu().numpy()
         return mean
+
+    @cached_property
+    def _tokenizers(self) -> dict[str, Tokenizer]:
+        """Per modality of text, what makes tokens of it.
+
+        Raises:
+            RequestError: the folds have learned different ones, so that there is no one batch for all.
+        """
+        each = [restore_tokenizers(self.recipe, self.run.path, fold) for fold in self.folds]
+        for name, first in each[0].items():
+            if any(other[name].state() != first.state() for other in each):
+                raise RequestError(
+                    f"the folds of {self.run.path} have each learned tokens of their own for {name}; "
+                    "train once, without data.folds, to answer new samples"
+                )
+        return each[0]
 
     @cached_property
     def _fabric(self) -> Fabric:

@@ -45,6 +45,7 @@ class Survey:
         absent: per modality, how many usable samples lack it.
         ranges: per modality, the least and greatest value.
         digests: a hash of each usable sample's content.
+        texts: for each partition, per modality of text, what its train samples say.
         fingerprint: one hash of all content.
     """
 
@@ -54,6 +55,7 @@ class Survey:
     absent: dict[str, int]
     ranges: dict[str, tuple[float, float]]
     digests: dict[int, bytes] = field(repr=False)
+    texts: list[dict[str, list[str]]] = field(default_factory=list, repr=False)
     fingerprint: str = ""
 
     def identical(self, one: np.ndarray, other: np.ndarray) -> int:
@@ -78,6 +80,8 @@ class _Chunk:
     moments: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
     """Per (partition, modality): count and mean of each channel, and the squared deviations from it, `[3, C]`, or
     their products where the modality is to be whitened, `[2 + C, C]`."""
+    texts: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Per (position, modality)."""
     values: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
     """Per (position, modality): the training values `[n, C]` of what is ranked. All of them are held in the end."""
 
@@ -99,6 +103,7 @@ class _Chunk:
         for key, moments in other.moments.items():
             self.add_moments(key, moments)
         self.values |= other.values
+        self.texts |= other.texts
 
 
 class _Reader:
@@ -140,6 +145,10 @@ class _Reader:
                 digest.update(b"\0" if value is None else f"{value.shape}{value.dtype}".encode())
                 if value is None:
                     chunk.absent[name] += 1
+                    continue
+                if spec.text:
+                    digest.update(str(value).encode(errors="surrogatepass"))
+                    chunk.texts[position, name] = str(value)
                     continue
                 digest.update(np.ascontiguousarray(np.ma.filled(value, 0)).data)
                 if np.ma.is_masked(value):
@@ -244,9 +253,11 @@ def survey(
     # What was found while listing may be a part of a sample (a line of a file), which is then still used without it.
     unlisted = {found.id: found for found in listed if found.id not in set(map(str, index.ids))}
     _refuse_if_many([*bad, *unlisted.values()], len(used) + len(unlisted), max_bad)
+    measured = [name for name, spec in inputs.items() if not spec.text]
+    texts = [_texts(total.texts, inputs, partition.train) for partition in partitions]
     for row, partition in enumerate(partitions):
         for name in inputs:
-            if (row, name) not in total.moments:
+            if (row, name) not in total.moments and not texts[row].get(name):
                 where = f" of fold {partition.fold}" if partition.fold else ""
                 raise DataError(f"no good train sample{where} has the modality {name}")
     fingerprint = hashlib.blake2b(digest_size=16)
@@ -259,7 +270,7 @@ def survey(
         statistics=[
             {
                 name: replace(_statistics(total.moments[row, name], name in whitened), quantiles=quantiles)
-                for name in inputs
+                for name in measured
                 for quantiles in [_quantiles(total.values, name, partition.train) if name in ranked else None]
             }
             for row, partition in enumerate(partitions)
@@ -267,6 +278,7 @@ def survey(
         absent={name: total.absent[name] for name in inputs},
         ranges=total.ranges,
         digests=total.digests,
+        texts=texts,
         fingerprint=fingerprint.hexdigest(),
     )
 
@@ -284,6 +296,17 @@ def _refuse_if_many(bad: list[Bad], of: int, max_bad: float) -> None:
         f"{len(bad)} of {of} samples ({len(bad) / of:.1%}) are bad, more than data.max_bad ({max_bad:.1%}) allows; "
         f"mend them or raise data.max_bad. The first:\n{examples}"
     )
+
+
+def _texts(
+    held: Mapping[tuple[int, str], str], inputs: Mapping[str, InputSpec], train: np.ndarray
+) -> dict[str, list[str]]:
+    """Per modality of text, what the training samples say."""
+    return {
+        name: [held[position, name] for position in train.tolist() if (position, name) in held]
+        for name, spec in inputs.items()
+        if spec.text
+    }
 
 
 def _quantiles(

@@ -50,6 +50,8 @@ class Teacher:
                 f"not {', '.join(task.class_names)} ({task.kind})"
             )
         for name in result.modalities:
+            if name in offered and offered[name].text:
+                raise RequestError(f"{path} reads {name} in tokens that it has learned itself; it cannot teach others")
             if name not in offered:
                 raise RequestError(f"{path} reads {name}, which the dataset does not have{suggestion(name, offered)}")
         return cls(SavedRun.open(path, offered), place)
