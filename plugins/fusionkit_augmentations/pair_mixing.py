@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionkit.contract import Mixing
+from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, InputSpec, Task
 
 Shares: TypeAlias = Callable[[InputSpec], np.ndarray]
@@ -32,10 +33,16 @@ class PairMixing(Mixing):
         task: what is predicted.
         alpha: the partner's share is drawn for the whole batch from Beta(alpha, alpha).
         probability: of a batch to be mixed.
+
+    Raises:
+        RequestError: a modality is text, of which there are no shares.
     """
 
     def __init__(self, inputs: Mapping[str, InputSpec], task: Task, alpha: float, probability: float):
         super().__init__(inputs, task)
+        for name, spec in inputs.items():
+            if spec.text:
+                raise RequestError(f"{type(self).__name__} mixes values, and {name} is text")
         self.alpha, self.probability = alpha, probability
 
     def __call__(self, batch: Batch, random: np.random.Generator) -> Batch:

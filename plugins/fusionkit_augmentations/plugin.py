@@ -26,5 +26,14 @@ def fusionkit_components() -> Iterator[Component]:
         f"{HERE}.modality_dropout:ModalityDropout",
         "drop whole modalities (ModDrop)",
     )
+    yield Component(
+        "augmentation", "synonyms", f"{HERE}.synonyms:Synonyms", "replace words by synonyms: WordNet or a table"
+    )
+    yield Component(
+        "augmentation",
+        "paraphrases",
+        f"{HERE}.paraphrases:Paraphrases",
+        "replace texts by paraphrases: a table, or translation there and back by local models",
+    )
     yield Component("augmentation", "mixup", f"{HERE}.mixup:MixUp", "mix samples of a batch in pairs")
     yield Component("augmentation", "cutmix", f"{HERE}.cutmix:CutMix", "paste boxes of other samples of the batch")

@@ -16,6 +16,7 @@ def select(
     fits: Callable[[InputSpec], bool],
     needs: str,
     default: Callable[[InputSpec], bool] | None = None,
+    text: bool = False,
 ) -> tuple[str, ...]:
     """The modalities named in a recipe; or, where none are, all those that are meant by default.
 
@@ -26,12 +27,13 @@ def select(
         fits: whether the augmentation can change a modality.
         needs: what `fits` asks for, in words.
         default: whether it changes a modality that nobody named; as `fits` unless given.
+        text: whether it changes text, and nothing else; if not, it is never asked of text.
 
     Raises:
         RequestError: a named modality does not exist or does not fit, or there is none to change.
     """
     if names is None:
-        chosen = tuple(name for name, spec in inputs.items() if (default or fits)(spec))
+        chosen = tuple(name for name, spec in inputs.items() if spec.text == text and (default or fits)(spec))
         if not chosen:
             shapes = ", ".join(f"{name} {spec}" for name, spec in inputs.items())
             raise RequestError(f"{augmentation} changes {needs} and finds none to change by default among {shapes}")
@@ -39,11 +41,20 @@ def select(
     for name in names:
         if name not in inputs:
             raise RequestError(f"{augmentation}: there is no modality {name!r}{suggestion(name, inputs)}")
-        if not fits(inputs[name]):
+        if inputs[name].text != text or not fits(inputs[name]):
             raise RequestError(f"{augmentation} changes {needs}, and {name} is {inputs[name]}")
     if not names:
         raise RequestError(f"{augmentation}: the list of modalities is empty")
     return tuple(names)
+
+
+def select_texts(augmentation: str, inputs: Mapping[str, InputSpec], names: Sequence[str] | None) -> tuple[str, ...]:
+    """The texts named in a recipe, or all.
+
+    Raises:
+        RequestError: a named modality does not exist or is no text, or there is none.
+    """
+    return select(augmentation, inputs, names, fits=lambda spec: spec.text, needs="texts", text=True)
 
 
 def is_map(spec: InputSpec) -> bool:
