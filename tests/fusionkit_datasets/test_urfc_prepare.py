@@ -166,9 +166,9 @@ from fusionkit_datasets import urfc_prepare
 from fusionkit_datasets.urfc_files import find_places
 
 urfc_prepare.BLOCK = 4
-root, cache = map(Path, sys.argv[1:])
+root, cache, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 tell = lambda *step: print(*step, flush=True)
-urfc_prepare.prepare_store(root, find_places(root)[0], cache, tiles=True, workers=2, verify=True, progress=tell)
+urfc_prepare.prepare_store(root, find_places(root)[0], cache, tiles=True, workers=workers, verify=True, progress=tell)
 """
 
 
@@ -182,14 +182,13 @@ def test_killed_at_any_moment_and_started_again(root: Path, tmp_path: Path):
     unfinished = 0
     for number in range(10):
         cache = tmp_path / str(number)
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, root, cache], stdout=subprocess.PIPE, start_new_session=True
-        )
+        words = [sys.executable, "-c", CHILD, root, cache, str(1 + number % 2)]
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
         for _ in range(draw.randint(0, 18)):  # of 9 blocks, each read and verified
             child.stdout.readline()
         with pytest.raises(subprocess.TimeoutExpired):  # the pipe stays open as long as any worker lives
             child.communicate(timeout=draw.uniform(0, 0.02))
-        (os.kill if number % 2 else os.killpg)(child.pid, signal.SIGKILL)  # alone, or with its workers
+        (os.killpg if number % 4 > 1 else os.kill)(child.pid, signal.SIGKILL)  # alone, or with its workers
         child.wait()
         unfinished += not list(cache.rglob("manifest.json"))
         prepare_store(root, places, cache, tiles=True, workers=1, verify=True)
