@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
+import transformers
 from jaxtyping import Bool, Float, Int64
 from pydantic import AfterValidator, PositiveInt
 from safetensors import SafetensorError
@@ -21,13 +22,6 @@ from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Features, InputSpec
 from fusionkit.options import expand_path
 from fusionkit_encoders.tokenization import Pipeline, PipelineTokenizer
-
-try:
-    import transformers
-except ImportError as error:
-    raise RequestError(
-        f"the encoder huggingface needs transformers ({error}): pip install fusionkit-geo[text]"
-    ) from error
 
 LENGTH = 64
 LAYERED = ("bert", "roberta", "xlm-roberta")

@@ -27,5 +27,6 @@ def fusionkit_components() -> Iterator[Component]:
         "huggingface",
         f"{HERE}.huggingface:HuggingFace",
         "pretrained text encoders: BERT, MiniLM, XLM-R, ...",
+        extra="fusionkit-geo[text]",
     )
     yield Component("encoder", "dual_vit", f"{HERE}.dual_vit:DualViTEncoder", "Dual-ViT S, B or L, from scratch")

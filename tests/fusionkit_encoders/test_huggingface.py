@@ -19,6 +19,7 @@ from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec
 from fusionkit.model import feature_spec
 from fusionkit.options import options_model
+from fusionkit.registry import load_registry
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *("plane", "##s", "on", "the", "runway"), *"飞机停在场跑道上有"]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
@@ -230,6 +231,13 @@ def test_what_does_not_fit_is_told(saved, tmp_path):
     transformers.BartConfig(vocab_size=len(WORDS), **sizes, **heads).save_pretrained(tmp_path)
     with pytest.raises(RequestError, match="no text encoder"):
         HuggingFace(SPEC, model=str(tmp_path))
+
+
+def test_the_extra_is_named_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "fusionkit_encoders.huggingface")
+    with pytest.raises(RequestError, match=r"pip install 'fusionkit-geo\[text\]'"):
+        load_registry().resolve("encoder", "huggingface")
 
 
 @pytest.mark.slow
