@@ -16,6 +16,7 @@ from PIL import Image
 
 from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import InputSpec
+from fusionkit.testing import DatasetSuite
 
 SIZES = {"one.jpg": (40, 60), "two.jpg": (50, 50), "three.jpg": (60, 40)}
 """Height and width of the images."""
@@ -412,3 +413,17 @@ def test_what_is_refused(name, content, options, option, message, pairs):
 def test_options_that_do_not_go_together(options: dict, message: str, pairs):
     with pytest.raises(DataError, match=message):
         pairs("a.csv", CSV, **options)
+
+
+class TestTheRules(DatasetSuite):
+    def make(self, folder: Path) -> ImageText:
+        rows = ["image,caption,split"]
+        for i, split in enumerate(["train", "train", "val", "test"]):
+            Image.new("RGB", (20, 20), (60 * i, 0, 0)).save(folder / f"{i}.jpg")
+            rows += [f"{i}.jpg,A field,{split}", f"{i}.jpg,一片田野,{split}"]
+        write(folder / "pairs.csv", "\n".join(rows))
+        return ImageText(file=Path("pairs.csv"), root=folder, size=8)
+
+    def damage(self, folder: Path) -> None:
+        data = (folder / "2.jpg").read_bytes()
+        (folder / "2.jpg").write_bytes(data[: len(data) // 2])
