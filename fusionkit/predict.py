@@ -131,7 +131,8 @@ def _inputs(saved: SavedRun, recipe: Recipe, dataset: Dataset, absent: Collectio
         if spec.text and offered[name].text:
             inputs[name] = spec
             continue
-        if offered[name].text or spec.text or there != spec.shape and not (spec.ragged and there[1:] == spec.shape[1:]):
+        alike = there == spec.shape or (spec.ragged and there[1:] == spec.shape[1:])
+        if not alike or offered[name].text != spec.text:
             raise RequestError(f"{name} is {offered[name]} here; {saved.run.path} was trained with {spec}")
         inputs[name] = spec
     if not inputs:

@@ -6,8 +6,8 @@ import glob
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +96,7 @@ class Opened:
         bands: that are read, from 1.
         nodata: as numbers of the raster's type; None where no value means that.
         masked: it has a mask, or a band of transparency, of its own.
+        warp: how to make the warped view again, smaller; empty where it is the file.
     """
 
     path: Path
@@ -103,6 +104,7 @@ class Opened:
     bands: list[int]
     nodata: np.generic | None
     masked: bool
+    warp: Mapping[str, Any] = field(default_factory=dict)
 
     def of_band(self, band: int) -> Opened:
         """The same, of which one band is read."""
@@ -119,6 +121,20 @@ class Opened:
         if first >= last or start >= end:
             return None
         inside = Window(start, first, end - start, last - first)
+        if not isinstance(raster, WarpedVRT):
+            values, missing = self._read(raster, inside)
+        else:  # the whole view is made of broad blocks, of which most would be warped for nothing
+            corner = raster.window_transform(inside)
+            size = {"height": inside.height, "width": inside.width}
+            with WarpedVRT(raster.src_dataset, transform=corner, **size, **self.warp) as view:
+                values, missing = self._read(view, None)
+        if values.shape[1:] == (height, width):
+            return values, missing
+        around = ((0, 0), (first - top, top + height - last), (start - left, left + width - end))
+        return np.pad(values, around), np.pad(missing, around, constant_values=True)
+
+    def _read(self, raster: DatasetReader, inside: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        """Values and where they are missing."""
         values = raster.read(self.bands, window=inside)
         missing = np.zeros(values.shape, dtype=bool)
         if self.masked:
@@ -127,10 +143,7 @@ class Opened:
             missing |= values == self.nodata
         if values.dtype.kind == "f":
             missing |= np.isnan(values)
-        if values.shape[1:] == (height, width):
-            return values, missing
-        around = ((0, 0), (first - top, top + height - last), (start - left, left + width - end))
-        return np.pad(values, around), np.pad(missing, around, constant_values=True)
+        return values, missing
 
 
 class OpenFiles:
@@ -204,13 +217,16 @@ def open_raster(
     if wrong := [band for band in bands if band not in known]:
         raise DataError(f"there is no band {listed(wrong)}; it has 1 to {len(known)}", path)
     nodata = source.nodata if source.nodata is not None else raster.nodata
+    warp: dict[str, Any] = {}
     if target is not None and not _on(raster, target):
+        warp = _warp(raster, target, nodata, Resampling[source.resampling or default])
         with reading(path):
-            raster = _warped(raster, target, nodata, Resampling[source.resampling or default])
+            raster = WarpedVRT(raster, transform=target.transform, height=target.height, width=target.width, **warp)
     dtype = np.dtype(raster.dtypes[bands[0] - 1])
     of_band = raster.mask_flag_enums  # found anew at every look
     flags = {flag for number in bands for flag in of_band[number - 1]}
-    return Opened(path, raster, bands, _as_type(nodata, dtype), bool(flags & {MaskFlags.per_dataset, MaskFlags.alpha}))
+    masked = bool(flags & {MaskFlags.per_dataset, MaskFlags.alpha})
+    return Opened(path, raster, bands, _as_type(nodata, dtype), masked, warp)
 
 
 def _measured(raster: DatasetReader) -> list[int]:
@@ -231,21 +247,20 @@ def _on(raster: DatasetReader, target: Target) -> bool:
     return bool(np.abs(apart - np.round(apart)).max() < 1e-3)
 
 
-def _warped(raster: DatasetReader, target: Target, nodata: float | None, how: Resampling) -> WarpedVRT:
-    """A view on the target's grid, in which all that the raster does not cover is missing."""
+def _warp(raster: DatasetReader, target: Target, nodata: float | None, how: Resampling) -> dict[str, Any]:
+    """Options of a view in the target's CRS, in which all that the raster does not cover is missing."""
+    dtype = raster.dtypes[0] if how in (Resampling.nearest, Resampling.mode) else _wide(raster)
     has_alpha = len(_measured(raster)) < raster.count
-    return WarpedVRT(
-        raster,
-        crs=target.crs,
-        transform=target.transform,
-        height=target.height,
-        width=target.width,
-        resampling=how,
-        src_nodata=nodata,
-        nodata=nodata,
-        add_alpha=nodata is None and not has_alpha,
-        dtype=None if how in (Resampling.nearest, Resampling.mode) else _wide(raster),
-    )
+    unknown = nodata is None and not has_alpha
+    beyond = np.nan if unknown and dtype.startswith("float") else nodata  # takes half the time of a band of alpha
+    return {
+        "crs": target.crs,
+        "resampling": how,
+        "src_nodata": nodata,
+        "nodata": beyond,
+        "add_alpha": unknown and beyond is None,
+        "dtype": dtype,
+    }
 
 
 def _wide(raster: DatasetReader) -> str:
