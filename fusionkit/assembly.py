@@ -75,6 +75,8 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
         DataError: the data have a single class.
         RecipeError: the names are not as many as the classes, or not all different.
     """
+    if not found and recipe.task != "retrieval":
+        raise DataError("the dataset has no labels; they are left out for predictions alone")
     if len(found) < 2 and recipe.task == "classification":
         raise DataError(f"a classifier needs two classes or more; the data have {len(found)} ({', '.join(found)})")
     given = recipe.data.class_names

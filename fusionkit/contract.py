@@ -409,6 +409,8 @@ class Dataset(ABC):
 
     One that can make data up has a classmethod `make(cls, folder, progress, *, ...)`, with `progress(done, total)`:
     `fusionkit data make NAME FOLDER` calls it, with its keyword-only arguments as options, and prints what it returns.
+    One that reads faster from a store of its own has a classmethod `prepare(cls, root, progress, *, ...)`, with
+    `progress(step, done, total)`, for `fusionkit data prepare NAME ROOT`.
     """
 
     task: TaskKind = "classification"

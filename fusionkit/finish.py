@@ -72,7 +72,7 @@ def finish(
         per_quantity=main.details if recipe.task == "regression" else (),
         units=opened.index.units,
         inputs={name: opened.inputs[name] for name in recipe.modalities},
-        absent={name: opened.survey.absent[name] for name in recipe.modalities},
+        absent={name: opened.survey.absent_in_train[name] for name in recipe.modalities},
         findings=tuple(findings(opened)),
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)

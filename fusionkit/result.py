@@ -149,7 +149,7 @@ class Result:
         per_quantity: of a regression.
         units: of the quantities.
         inputs: the shape of each modality, which a saved model is rebuilt from; empty in runs of earlier versions.
-        absent: per modality, how many of the samples that were read lack it.
+        absent: per modality, how many training samples lack it.
         findings: what a reader should know of the data: samples, pixels and groups that test shares with train or val,
             the distance between them, what was left out.
     """

@@ -98,7 +98,7 @@ class SavedRun:
     def absences(self) -> dict[str, str]:
         """Why the model knows samples without a modality, for each modality of which it does."""
         lacked = {name: count for name, count in self.run.result.absent.items() if count}
-        reasons = {name: f"absent in {count:,} samples of its data" for name, count in lacked.items()}
+        reasons = {name: f"absent in {count:,} training samples" for name, count in lacked.items()}
         for chosen in self.recipe.augment:
             if issubclass(chosen.target, Augmentation):
                 made: Augmentation = chosen.build(self.inputs)
@@ -160,6 +160,8 @@ class SavedRun:
         Raises:
             RequestError: the folds have learned different ones, so that there is no one batch for all.
         """
+        if not any(spec.text for spec in self.inputs.values()):
+            return {}
         each = [restore_tokenizers(self.recipe, self.run.path, fold) for fold in self.folds]
         for name, first in each[0].items():
             if any(other[name].state() != first.state() for other in each):

@@ -43,6 +43,7 @@ class Survey:
         bad: what is left out.
         statistics: for each partition, per modality, over its train samples.
         absent: per modality, how many usable samples lack it.
+        absent_in_train: the same of those that are train in any partition.
         ranges: per modality, the least and greatest value.
         digests: a hash of each usable sample's content.
         texts: for each partition, per modality of text, what its train samples say.
@@ -55,6 +56,7 @@ class Survey:
     absent: dict[str, int]
     ranges: dict[str, tuple[float, float]]
     digests: dict[int, bytes] = field(repr=False)
+    absent_in_train: dict[str, int] = field(default_factory=dict)
     texts: list[dict[str, list[str]]] = field(default_factory=list, repr=False)
     fingerprint: str = ""
 
@@ -76,6 +78,7 @@ class _Chunk:
     bad: list[tuple[int, str, str, int | None]] = field(default_factory=list)
     digests: dict[int, bytes] = field(default_factory=dict)
     absent: Counter[str] = field(default_factory=Counter)
+    absent_in_train: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     moments: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
     """Per (partition, modality): count and mean of each channel, and the squared deviations from it, `[3, C]`, or
@@ -98,6 +101,7 @@ class _Chunk:
         self.bad += other.bad
         self.digests |= other.digests
         self.absent += other.absent
+        self.absent_in_train += other.absent_in_train
         for name, (low, high) in other.ranges.items():
             self.add_range(name, low, high)
         for key, moments in other.moments.items():
@@ -145,6 +149,7 @@ class _Reader:
                 digest.update(b"\0" if value is None else f"{value.shape}{value.dtype}".encode())
                 if value is None:
                     chunk.absent[name] += 1
+                    chunk.absent_in_train[name] += bool(self.train[:, position].any())
                     continue
                 if spec.text:
                     digest.update(str(value).encode(errors="surrogatepass"))
@@ -276,6 +281,7 @@ def survey(
             for row, partition in enumerate(partitions)
         ],
         absent={name: total.absent[name] for name in inputs},
+        absent_in_train={name: total.absent_in_train[name] for name in inputs},
         ranges=total.ranges,
         digests=total.digests,
         texts=texts,

@@ -38,7 +38,8 @@ class ArrayDataset(Dataset):
 
     Args:
         inputs: per modality, its array.
-        labels: class of each sample: whole numbers in any base, words, or one-hot rows.
+        labels: class of each sample: whole numbers in any base, words, or one-hot rows. null where there are none, as
+            of samples that a finished run is to predict.
         several_labels: the rows of `labels` hold any number of ones: for the task multilabel.
         quantities: in place of `labels`, by name, a number of each sample: for the task regression. A sample that
             lacks one, NaN, is in no part.
@@ -69,7 +70,7 @@ class ArrayDataset(Dataset):
         ids: Facts | None = None,
         counts: Sequence[str] = (),
     ):
-        if (labels is None) == (quantities is None):
+        if labels is not None and quantities is not None:
             raise DataError("give either `labels` or `quantities`")
         if quantities:
             labelling.hold_for_classes(several_labels=several_labels, label_names=label_names)
@@ -111,12 +112,7 @@ class ArrayDataset(Dataset):
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> Index:
         self.inputs()
-        (option, first), *others = self.targets.items()
-        raw, sizes = self._facts(first, option)
-        columns = {option[-1]: raw}
-        columns |= {option[-1]: self._facts_like(sizes, source, option) for option, source in others}
-        with blamed_on(option[0]):
-            targets, class_names = self._encoded(columns)
+        sizes, targets, class_names = self._targets()
         facts = {name: self._facts_like(sizes, source, ("columns", name)) for name, source in self.columns.items()}
         self._modalities = self._open()
         for name, modality in self._modalities.items():
@@ -131,6 +127,18 @@ class ArrayDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_modalities": None}  # a worker opens the files itself
+
+    def _targets(self) -> tuple[dict[str, int], np.ndarray, tuple[str, ...]]:
+        """How many samples each part of the split has; the targets, and the names of classes, labels or quantities."""
+        if not self.targets:
+            sizes = next(iter(self._open().values())).sizes
+            return sizes, np.full(sum(sizes.values()), -1), ()
+        (option, first), *others = self.targets.items()
+        raw, sizes = self._facts(first, option)
+        columns = {option[-1]: raw}
+        columns |= {option[-1]: self._facts_like(sizes, source, option) for option, source in others}
+        with blamed_on(option[0]):
+            return sizes, *self._encoded(columns)
 
     def _encoded(self, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
         """The targets, and the names of classes, labels or quantities."""

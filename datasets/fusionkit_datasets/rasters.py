@@ -36,8 +36,8 @@ class Rasters(Dataset):
     scene whose reference covers it. Other sources of a scene may lie differently or be missing.
 
     A pixel outside a source, of its nodata value, masked or NaN is missing. A window without any measurement is absent;
-    one with some is a masked array with 0 where there is none, or has `fill` there. Where the recipe says no `fill`,
-    whatever reads the masked array has to know it.
+    one with some is a masked array, whose other pixels count in no statistics and are the mean to a model; or it has
+    `fill` there.
 
     `positions` count reference pixels on the ground, over all scenes of one CRS, so that `split: {blocks: ...}` keeps
     overlapping windows on one side, also those of overlapping scenes. The column `scene` divides by scenes.

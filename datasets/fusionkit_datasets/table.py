@@ -32,7 +32,8 @@ class Table(Dataset):
         file: the table: CSV, TSV or other delimited text with the names of the columns in line 1, or Parquet.
         inputs: per modality, its column and what that holds: `type` image, raster, array or values.
         label: the column of the classes: whole numbers in any base, or words; an empty cell is no label. A list of
-            columns that hold 0 and 1 is several labels a sample, named by their columns: for the task multilabel.
+            columns that hold 0 and 1 is several labels a sample, named by their columns: for the task multilabel. null
+            where there are none, as of samples that a finished run is to predict.
         quantities: in place of `label`, columns of numbers: for the task regression. A sample that lacks one is in no
             part.
         units: of the quantities, by their columns.
@@ -62,14 +63,14 @@ class Table(Dataset):
         label_names: FileRef | None = None,
         counts: Sequence[str] = (),
     ):
-        if (label is None) == (quantities is None):
+        if label is not None and quantities is not None:
             raise DataError("give either `label` or `quantities`")
-        if not isinstance(label, str):
+        if quantities or isinstance(label, list):
             labelling.hold_for_classes(classes=classes, ignore_labels=ignore_labels, label_names=label_names)
         self.file, self.options, self.root = file, inputs, root
         self.target = [label] if isinstance(label, str) else list(quantities or label or ())
         self.units = labelling.units_of(quantities or (), units)
-        self.task = "regression" if quantities else "classification" if isinstance(label, str) else "multilabel"
+        self.task = "regression" if quantities else "multilabel" if isinstance(label, list) else "classification"
         self.delimiter, self.id = delimiter, id
         self.classes, self.ignore_labels, self.label_names = classes, ignore_labels, label_names
         self.counts = counts
@@ -105,6 +106,8 @@ class Table(Dataset):
 
     def _targets(self, manifest: Manifest) -> tuple[np.ndarray, tuple[str, ...]]:
         """The targets, and the names of classes, labels or quantities."""
+        if not self.target:
+            return np.full(len(manifest), -1), ()
         if self.task == "classification":
             raw = manifest.fact(self.target[0])
             if raw is None:

@@ -46,9 +46,9 @@ class URFC(Dataset):
     `train/ train_part/ test/ test_part/`; folders inside these do not matter. The places of the test folders have no
     labels. Every place is `round/split/stem`, which are columns to split by as well (`round`, `split`, `place`).
 
-    A fully black or white tile counts as absent, and so do visits whose file is missing, empty or without a good line.
-    A line with anything wrong in it is not counted. All this is listed as bad, with file, line and reason. Places with
-    identical visits form a group.
+    A fully black or white tile counts as absent, and so do visits whose file is empty or without a good line. A line
+    with anything wrong in it is not counted. All this is listed as bad, with file, line and reason. Visits without any
+    file are absent, and counted as such. Places with identical visits form a group.
 
     Args:
         root: folder of the data.

@@ -363,7 +363,6 @@ OF_HEIGHT: dict[str, Any] = {"labels": None, "quantities": {"height": "a.csv:b0"
 @pytest.mark.parametrize(
     ("options", "option", "message"),
     [
-        ({"labels": None}, (), "give either `labels` or `quantities`"),
         ({"quantities": {"y": "a.csv:b0"}}, (), "give either `labels` or `quantities`"),
         ({"units": {"y": "m"}}, ("units",), "no quantity 'y'"),
         (

@@ -159,7 +159,6 @@ def test_targets_refused(file: str, options: dict, option: tuple, message: str, 
 @pytest.mark.parametrize(
     ("options", "option", "message"),
     [
-        ({"label": None}, (), "give either `label` or `quantities`"),
         ({"quantities": ["fold"]}, (), "give either `label` or `quantities`"),
         ({"units": {"fold": "m"}}, ("units",), "no quantity 'fold'"),
         ({"label": ["fold"], "classes": [1]}, ("classes",), "`classes` is for one class a sample"),
