@@ -72,15 +72,19 @@ class CheckReport:
         return "\n".join([*map(line, [head, *body]), *(f"note: {note}" for note in self.notes)])
 
 
-def check(recipe: Recipe) -> CheckReport:
+def check(recipe: Recipe, dataset: Dataset | None = None) -> CheckReport:
     """Build the recipe's model on the meta device and run a batch through it, without reading a sample.
+
+    Args:
+        recipe: what is to be proven.
+        dataset: the recipe's own, where it is at hand; default: built anew.
 
     Raises:
         RecipeError: something does not fit; the recipe's line is named.
     """
     notes: list[str] = []
     with blamed_on(recipe):
-        dataset: Dataset = recipe.dataset.build()
+        dataset = dataset or recipe.dataset.build()
         inputs, names = _inputs_and_classes(recipe, dataset, notes)
         task = make_task(recipe, names)
         plan = blueprint(recipe, inputs, task)

@@ -108,7 +108,8 @@ def run(
         progress.line(f"note: {note}")
     folder = _folder(recipe, fabric, Path(runs), name, resume)
     told = provenance(recipe, opened, fabric)
-    if resume is not None and Run(folder.path).provenance.get("data_fingerprint") != told["data_fingerprint"]:
+    begun = (folder.path / "provenance.json").is_file()  # nothing is trained before this file is there
+    if begun and Run(folder.path).provenance.get("data_fingerprint") != told["data_fingerprint"]:
         raise RequestError(f"the data have changed since {resume} was begun; start a new run")
     if fabric.is_global_zero:
         folder.begin(recipe, told, opened.survey.bad)

@@ -142,10 +142,21 @@ def apply_override(located: Located, override: str, losses: Set[str]) -> Located
         problems = error.problems
     if problems:
         raise RecipeError(Problem(position, "", problem.message) for problem in problems)
-    if words[0] == "loss" and len(words) > 1 and "loss" not in located.data:
-        located.data["loss"] = default_loss(located.data.get("task"))
-    path, data = _nested(words, value.data, located.data, (), position)
-    return merge(located, Located(data, {path: position}), losses, into=path)
+    return change(located, key.strip(), value.data, position, losses)
+
+
+def change(located: Located, key: str, value: Any, position: Position, losses: Set[str]) -> Located:
+    """The recipe with `value` laid over it as a child of one dotted key; `position` is to blame for it.
+
+    Raises:
+        RecipeError: the key leads to no place of a list.
+    """
+    words, data = key.split("."), located.data
+    if words[0] == "loss" and len(words) > 1 and "loss" not in data:
+        data = data | {"loss": default_loss(data.get("task"))}
+    path, nested = _nested(words, value, data, (), position)
+    parent = Located(data, located.positions, located.problems)
+    return merge(parent, Located(nested, {path: position}), losses, into=path)
 
 
 _WITH_DOTS: tuple[KeyPath, ...] = (("train", "lr_scale"),)

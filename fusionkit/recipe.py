@@ -115,8 +115,8 @@ def load_recipe(
         default_name = "recipe"
     else:
         path = Path(recipe)
-        located, sources = _read(path, (), None, losses)
-        default_name = re.sub(r"[^\w.-]+", "-", path.stem)
+        located, sources = read_with_bases(path, losses)
+        default_name = default_name_of(path)
     wrong = []
     for override in overrides:
         try:
@@ -125,7 +125,7 @@ def load_recipe(
             wrong += error.problems
     if wrong:
         raise RecipeError(wrong)
-    loaded = _validate(located, registry, default_name)
+    loaded = validate(located, registry, default_name)
     loaded.sources, loaded.overrides = sources, tuple(overrides)
     return loaded
 
@@ -144,34 +144,59 @@ def _as_json(recipe: Mapping[str, Any]) -> str:
         raise RecipeError([Problem(Position("recipe"), "", str(error))]) from None
 
 
-def _read(
-    path: Path, children: tuple[Path, ...], named_at: Position | None, losses: Set[str]
+def default_name_of(path: Path) -> str:
+    """What stands for the name where the file gives none."""
+    return re.sub(r"[^\w.-]+", "-", path.stem)
+
+
+def read_with_bases(
+    path: Path, losses: Set[str], named_at: Position | None = None, children: tuple[Path, ...] = ()
 ) -> tuple[Located, dict[str, str]]:
-    """A file laid over its chain of bases, and the texts of all; `children` are the files that led here."""
+    """A file laid over its chain of bases, and the texts of all.
 
-    def refuse(message: str) -> RecipeError:
-        if named_at is None:
-            return RecipeError([Problem(Position(str(path)), "", message)])
-        return RecipeError([Problem(named_at, "base", f"{path} {message}")])
+    Args:
+        path: the recipe.
+        losses: the names of all losses, see `merge`.
+        named_at: where a `base` names this file.
+        children: the files that led here.
 
+    Raises:
+        RecipeError: a file cannot be read, is no mapping, or inherits from itself.
+    """
     if path.resolve() in children:
         circle = " -> ".join(file.name for file in (*children[children.index(path.resolve()) :], path))
-        raise refuse(f"inherits from itself: {circle}")
+        raise _refused(path, named_at, f"inherits from itself: {circle}")
+    own, text = read_mapping(path, named_at)
+    return _inherit(own, {str(path): text}, path.parent, (*children, path.resolve()), losses)
+
+
+def read_mapping(path: Path, named_at: Position | None = None, what: str = "a recipe") -> tuple[Located, str]:
+    """The content of one file, and its text; `what` it should be.
+
+    Raises:
+        RecipeError: it cannot be read, or is no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise refuse("is no text in UTF-8") from None
+        raise _refused(path, named_at, "is no text in UTF-8") from None
     except FileNotFoundError:
-        raise refuse("does not exist") from None
+        raise _refused(path, named_at, "does not exist") from None
     except IsADirectoryError:
-        raise refuse("is a folder; name a recipe in it") from None
+        raise _refused(path, named_at, f"is a folder; name {what} in it") from None
     except OSError as error:
-        raise refuse(f"cannot be read: {error.strerror}") from None
+        raise _refused(path, named_at, f"cannot be read: {error.strerror}") from None
     own = load_yaml(text, str(path))
     if not isinstance(own.data, dict):
-        what = "the file is empty; a recipe" if own.data is None else "a recipe"
-        raise RecipeError([Problem(Position(str(path), 1, 1), "", f"{what} is a mapping of keys to values")])
-    return _inherit(own, {str(path): text}, path.parent, (*children, path.resolve()), losses)
+        told = f"the file is empty; {what}" if own.data is None else what
+        raise RecipeError([Problem(Position(str(path), 1, 1), "", f"{told} is a mapping of keys to values")])
+    return own, text
+
+
+def _refused(path: Path, named_at: Position | None, message: str) -> RecipeError:
+    if named_at is None:
+        return RecipeError([Problem(Position(str(path)), "", message)])
+    return RecipeError([Problem(named_at, "base", f"{path} {message}")])
 
 
 def _inherit(
@@ -184,12 +209,17 @@ def _inherit(
     position = own.position(("base",))
     if not isinstance(base, str):
         raise RecipeError([Problem(position, "base", "name one recipe here, as text")])
-    parent, above = _read(folder / base, children, position, losses)
+    parent, above = read_with_bases(folder / base, losses, position, children)
     parent.data.pop("name", None)
     return merge(parent, own, losses), sources | above
 
 
-def _validate(located: Located, registry: Registry, default_name: str) -> Recipe:
+def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
+    """The recipe that these data are; its `sources` and `overrides` are the caller's to set.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
     check = Check(located, registry)
     core = dict(located.data)
     data, dataset = core.get("data"), None

@@ -95,10 +95,6 @@ class RunFolder:
     def is_of(self, recipe: Recipe) -> bool:
         """Whether this folder was made by the same recipe; how its data are read may differ."""
 
-        def telling(resolved: dict[str, Any]) -> dict[str, Any]:
-            data = {key: value for key, value in resolved["data"].items() if key not in ("num_workers", "timeout")}
-            return resolved | {"data": data}
-
         kept = _read_yaml(self.path / "resolved.yaml")
         now = json.loads(json.dumps(recipe.resolved()))  # as a file would hold it: lists, not tuples
         return isinstance(kept.get("data"), dict) and telling(kept) == telling(now)
@@ -267,6 +263,12 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in."""
         return _read_yaml(self.path / "resolved.yaml")
+
+
+def telling(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Of a resolved recipe, what its results depend on: how its data are read is not among it."""
+    data = {key: value for key, value in resolved["data"].items() if key not in ("num_workers", "timeout")}
+    return resolved | {"data": data}
 
 
 class _Dumper(yaml.SafeDumper):
