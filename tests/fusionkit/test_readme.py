@@ -38,9 +38,21 @@ def test_every_file_of_the_readme_is_tested_here():
     }
 
 
-@pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if not command.startswith(("fusionkit run", "fusionkit data make"))]
-)
+SLOWER = ("fusionkit run", "fusionkit data make", "fusionkit data prepare")
+
+
+def test_preparing_data(fusionkit, folder, monkeypatch):
+    """The command, on places made up in the folder that it names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    (command,) = [command for command in COMMANDS if command.startswith("fusionkit data prepare")]
+    words = shlex.split(command)[1:]
+    assert fusionkit("data", "make", "urfc", words[-1], "--places", "30").code == 0
+    answer = fusionkit(*words)
+    assert answer.code == 0, answer.err
+    assert list((folder / "cache").rglob("visits.npy"))
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith(SLOWER)])
 def test_the_quick_commands(fusionkit, folder, command):
     answer = fusionkit(*shlex.split(command)[1:])
     assert answer.code == 0, answer.err
