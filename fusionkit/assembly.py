@@ -175,10 +175,13 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
         RecipeError: one of them cannot be made, or does not fit the model; its line is named.
     """
     joined = not model.encoders.keys() <= inputs.keys()
-    for part in recipe.train.lr_scale:
-        if joined and part.startswith("encoder."):
-            message = f"{recipe.fusion.name} makes one encoder of all; give `encoder` a factor"
-            raise recipe.error(("train", "lr_scale", part), message)
+    scales: list[tuple[tuple[str | int, ...], dict[str, float]]] = [(("train", "lr_scale"), recipe.train.lr_scale)]
+    scales += [(("train", "stages", i, "lr_scale"), stage.lr_scale) for i, stage in enumerate(recipe.train.stages)]
+    for place, factors in scales:
+        for part in factors:
+            if joined and part.startswith("encoder."):
+                message = f"{recipe.fusion.name} makes one encoder of all; give `encoder` a factor"
+                raise recipe.error((*place, part), message)
     if recipe.train.balance is not None and (len(model.encoders) < 2 or joined):
         message = "gradients are balanced between the encoders of two modalities or more; "
         one = f"{recipe.fusion.name} makes one encoder of all" if len(recipe.modalities) > 1 else "here is one alone"

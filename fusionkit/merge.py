@@ -159,8 +159,12 @@ def change(located: Located, key: str, value: Any, position: Position, losses: S
     return merge(parent, Located(nested, {path: position}), losses, into=path)
 
 
-_WITH_DOTS: tuple[KeyPath, ...] = (("train", "lr_scale"),)
-"""Mappings whose keys hold dots: `encoder.image`."""
+def _has_dots(path: KeyPath) -> bool:
+    """Whether the keys of the mapping that stands here hold dots: `encoder.image`."""
+    match path:
+        case ("train", "lr_scale") | ("train", "stages", int(), "lr_scale"):
+            return True
+    return False
 
 
 def _nested(words: list[str], value: Any, here: Any, above: KeyPath, position: Position) -> tuple[KeyPath, Any]:
@@ -175,7 +179,7 @@ def _nested(words: list[str], value: Any, here: Any, above: KeyPath, position: P
         path, data = _nested(words[1:], value, here[place], (*above, place), position)
         return path, _Item(place, data)
     joined = ".".join(words)
-    if above in _WITH_DOTS or (isinstance(here, dict) and joined in here):
+    if _has_dots(above) or (isinstance(here, dict) and joined in here):
         key, words = joined, []
     else:
         key, *words = words

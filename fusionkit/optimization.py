@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,25 +30,73 @@ def make_optimizer(objective: nn.Module, settings: Train) -> torch.optim.Optimiz
 
     Args:
         objective: holds the model as `model` and may hold parameters of its own.
-        settings: the recipe's `train`; parts with the factor 0 are frozen.
+        settings: the recipe's `train`; parts with the factor 0 in all stages are frozen.
+
+    Returns:
+        the optimiser; `factors` of a group are those of its learning rate in each stage.
 
     Raises:
         RequestError: there is no such optimiser, or every part is frozen.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[tuple[float, ...], float], list[nn.Parameter]] = {}
+    stages = [settings.scales(stage) for stage in range(max(1, len(settings.stages)))]
     for name, parameter in objective.named_parameters():
-        scale = part_factor(_part_of(name), settings.lr_scale)
-        if scale == 0:
+        factors = tuple(part_factor(_part_of(name), *scales) for scales in stages)
+        if not any(factors):
             parameter.requires_grad_(False)
         if parameter.requires_grad:
             decay = settings.weight_decay if parameter.dim() > 1 else 0.0
-            groups.setdefault((scale, decay), []).append(parameter)
-    if not groups:
-        raise RequestError("train.lr_scale freezes every part of the model")
+            groups.setdefault((factors, decay), []).append(parameter)
+    for stage in range(len(stages)):
+        if not any(factors[stage] for factors, _ in groups):
+            where = f"train.stages.{stage}" if settings.stages else "train.lr_scale"
+            raise RequestError(f"{where} freezes every part of the model")
     return _create(
         settings,
-        [{"params": held, "lr": settings.lr * scale, "weight_decay": decay} for (scale, decay), held in groups.items()],
+        [
+            {"params": held, "lr": settings.lr * factors[0], "weight_decay": decay, "factors": factors}
+            for (factors, decay), held in groups.items()
+        ],
     )
+
+
+class Rates:
+    """Sets the learning rates of an optimiser, and freezes what has none in the stage of an epoch.
+
+    Args:
+        optimizer: of `make_optimizer`, as Fabric has set it up.
+        settings: the recipe's `train`.
+        shared: whether several processes train together. What is frozen for a while then gets gradients all the same,
+            which processes wait for, and loses them in `drop`.
+    """
+
+    def __init__(self, optimizer: Any, settings: Train, *, shared: bool):
+        self.optimizer, self.settings, self.shared = optimizer, settings, shared
+        # Not read from the groups later on: a checkpoint of an earlier version brings some without.
+        self.factors: list[tuple[float, ...]] = [group["factors"] for group in optimizer.param_groups]
+        self.stage = 0
+
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self.stage = self.settings.stage(epoch)
+        for group, factors in self._groups():
+            for parameter in group["params"]:
+                parameter.requires_grad_(self.shared or factors[self.stage] > 0)
+
+    def set(self, factor: float) -> None:
+        """Set the rates of a step: `factor` times those of the stage."""
+        for group, factors in self._groups():
+            group["lr"] = self.settings.lr * factors[self.stage] * factor
+
+    def drop(self) -> None:
+        """Drop gradients of what is frozen: they would count in the norm that is clipped, and in moments."""
+        for group, factors in self._groups():
+            if factors[self.stage] == 0:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def _groups(self) -> Iterator[tuple[dict[str, Any], tuple[float, ...]]]:
+        return zip(self.optimizer.param_groups, self.factors, strict=True)
 
 
 def prove_optimizer(settings: Train) -> None:
@@ -75,14 +125,14 @@ def _create(settings: Train, groups: list[dict]) -> torch.optim.Optimizer:
         ) from error
 
 
-def hold_frozen(model: FusionModel, scales: dict[str, float]) -> None:
+def hold_frozen(model: FusionModel, *scales: dict[str, float]) -> None:
     """Take frozen parts out of training mode: their batch norms keep the statistics that they came with."""
     parts: dict[str, nn.Module] = {"fusion": model.fusion, "branches": model.branches}
     if model.head is not None:
         parts["head"] = model.head
     parts |= {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
     for part, module in parts.items():
-        if part_factor(part, scales) == 0:
+        if part_factor(part, *scales) == 0:
             module.eval()
 
 
@@ -93,9 +143,9 @@ def renew(module: nn.Module, fresh: nn.Module, optimizer: torch.optim.Optimizer)
         optimizer.state.pop(parameter, None)
 
 
-def part_factor(part: str, scales: dict[str, float]) -> float:
-    """The factor of a part of the model, `encoder.image` before `encoder`; 1 where none is given."""
-    return scales.get(part, scales.get(part.partition(".")[0], 1.0))
+def part_factor(part: str, *scales: dict[str, float]) -> float:
+    """The product of a part's factors, `encoder.image` before `encoder` in each mapping; 1 where none is given."""
+    return math.prod(held.get(part, held.get(part.partition(".")[0], 1.0)) for held in scales)
 
 
 def _part_of(parameter: str) -> str:

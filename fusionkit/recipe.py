@@ -246,6 +246,7 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
         check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
     if keys:
         check.task(keys, losses)
+        check.stages(keys.train)
     if check.problems or keys is None:
         raise RecipeError(check.problems)
     assert dataset  # noqa: S101 - no problems, so every component was found

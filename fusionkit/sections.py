@@ -7,6 +7,7 @@ Components (fusion, losses, encoders, dataset, augmentations) describe their opt
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -206,6 +207,15 @@ class Train(Section):
     """How the model is trained."""
 
     epochs: PositiveInt = 30
+class Stage(Section):
+    """Some epochs in which parts of the model learn at rates of their own."""
+
+    epochs: PositiveInt | None = None
+    """How many; of the last stage it may be left out: all that remain."""
+    lr_scale: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Factors on `lr` for parts, on top of those of `train.lr_scale`. What 0 freezes learns again in a later stage."""
+
+
     optimizer: str = "adamw"
     """Any optimiser that timm knows: adamw, adam, sgd, lamb, lion, ..."""
     lr: PositiveFloat = 1e-3
@@ -219,6 +229,9 @@ class Train(Section):
     """From `lr` down to zero over the epochs, or constant; after the warm-up."""
     warmup_epochs: NonNegativeFloat = 0
     warmup_steps: NonNegativeInt = 0
+    stages: list[Stage] = Field(default_factory=list)
+    """Parts at other rates for the first epochs, for example the text encoder slowly first, then all together:
+    `[{epochs: 5, lr_scale: {encoder.text: 0.1}}, {}]`. Schedule and warm-up go on across them."""
     """Linear warm-up; whichever of the two is longer."""
     precision: Annotated[
         Precision, BeforeValidator(_number_as_text, json_schema_input_type=Precision | Literal[32, 16, 64])
@@ -262,6 +275,15 @@ class Train(Section):
 class RecipeKeys(Section):
     """A whole recipe."""
 
+    def stage(self, epoch: int) -> int:
+        """The stage, counted from 0, to which an epoch, counted from 0, belongs; 0 where there are no stages."""
+        ends = accumulate(stage.epochs or 0 for stage in self.stages[:-1])
+        return sum(epoch >= end for end in ends)
+
+    def scales(self, stage: int) -> tuple[dict[str, float], ...]:
+        """The mappings of factors that count in a stage; the factor of a part is the product over them."""
+        return (self.lr_scale, self.stages[stage].lr_scale) if self.stages else (self.lr_scale,)
+
     name: RunName | None = None
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
@@ -300,6 +322,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "the top level": RecipeKeys,
 }
 
+    "train.stages": Stage,
 
 def home(key: str) -> str | None:
     """The section of the core to which a key belongs; the highest where several have it."""

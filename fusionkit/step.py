@@ -16,6 +16,7 @@ from fusionkit.balance import GradientBalance
 from fusionkit.errors import FusionkitError
 from fusionkit.evaluation import Means
 from fusionkit.flow import Batch
+from fusionkit.optimization import Rates
 from fusionkit.progress import Progress
 from fusionkit.randomness import seed_torch
 
@@ -33,6 +34,7 @@ class Step:
         wrapped, optimizer: the objective and its optimiser as Fabric has set them up.
         progress: is told where memory is full.
         balance: modulates the gradients; None where the recipe asks for no balance.
+        rates: of the optimiser.
     """
 
     job: Fit
@@ -41,6 +43,7 @@ class Step:
     optimizer: Any
     progress: Progress
     balance: GradientBalance | None
+    rates: Rates
 
     def __call__(self, batch: Batch) -> Means:
         """Take a step; the means of the loss terms over this process's share of the batch.
@@ -63,6 +66,7 @@ class Step:
                 torch.cuda.empty_cache()
                 told = f"{job.name}: memory is full; from here on each batch is computed in {job.parts} parts"
                 self.progress.line(told)
+        self.rates.drop()
         if self.balance is not None:
             self.balance.modulate(job.step)
         if job.settings.grad_clip is not None:

@@ -27,7 +27,7 @@ from fusionkit.headlines import ERRORS, primary
 from fusionkit.kinds import KINDS
 from fusionkit.loading import Batches, Samples, plainly
 from fusionkit.model import FusionModel
-from fusionkit.optimization import hold_frozen, make_optimizer, rate, renew
+from fusionkit.optimization import Rates, hold_frozen, make_optimizer, rate, renew
 from fusionkit.progress import Progress
 from fusionkit.randomness import generator
 from fusionkit.sections import Train
@@ -128,8 +128,8 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     teachers = {name: teacher.to(fabric.device) for name, teacher in job.teachers.items()}
     objective = Objective(job.model, {name: loss for name, (loss, _) in job.losses.items()}, weighting, teachers)
     optimizer: Any = make_optimizer(objective, job.settings)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
     wrapped, optimizer = fabric.setup(objective, optimizer)
+    rates = Rates(optimizer, job.settings, shared=fabric.world_size > 1)
     order = Batches(
         job.train,
         job.batch_size,
@@ -150,7 +150,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     balance = None
     if job.settings.balance is not None and len(job.model.encoders) > 1:  # a baseline may have a single one
         balance = GradientBalance(job.model, job.settings.balance, fabric, job.seed)
-    step = Step(job, fabric, wrapped, optimizer, progress, balance)
+    step = Step(job, fabric, wrapped, optimizer, progress, balance, rates)
     steps = len(order) * job.settings.epochs
     warmup = max(job.settings.warmup_steps, round(job.settings.warmup_epochs * len(order)))
     _call(callbacks, "on_fit_start", job)
@@ -163,14 +163,16 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             balance.begin(job.epoch + 1)
         weighting.begin(job.epoch + 1, job.history)
         wrapped.train()
-        hold_frozen(job.model, job.settings.lr_scale)
+        rates.begin(job.epoch)
+        hold_frozen(job.model, *job.settings.scales(rates.stage))
+        if job.settings.stages and (job.epoch == 0 or job.settings.stage(job.epoch - 1) < rates.stage):
+            progress.line(f"{job.name}: {_told_of(job.settings, rates.stage)} begins with epoch {job.epoch + 1}")
         steps_done, started = [], time.perf_counter()
         shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
         with plainly(batches):
             for batch in shown:
                 factor = rate(job.step, steps, warmup, job.settings.schedule)
-                for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-                    group["lr"] = base * factor
+                rates.set(factor)
                 steps_done.append(step(job.mix(batch, fabric.global_rank)))
                 job.step += 1
                 _call(callbacks, "on_step_end", job, steps_done[-1].terms())
@@ -179,6 +181,8 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         job.seen += order.count
         means = Means.over(gathered(fabric, Means.over(steps_done)))
         row = {"epoch": job.epoch + 1, "lr": job.settings.lr * factor, "seconds": elapsed}
+        if job.settings.stages:
+            row["stage"] = rates.stage + 1
         row |= {f"train/{name}": value for name, value in means.terms().items()}
         row |= {f"weighted/{name}": value for name, value in means.weighted_terms().items()}
         row |= {f"weight/{name}": value for name, value in weighting.now().items()}
@@ -209,6 +213,13 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
 def remarks(fusion: Fusion | type[Fusion], history: Sequence[Mapping[str, float]]) -> list[str]:
     """What the fusion has to say of a training; it is given plain floats, as its signature says."""
     return fusion.remarks([{name: float(value) for name, value in row.items()} for row in history])
+
+
+def _told_of(settings: Train, stage: int) -> str:
+    """A stage and its factors."""
+    scales = settings.stages[stage].lr_scale
+    told = [f"{part} {f'learns at {factor:g} x lr' if factor else 'is frozen'}" for part, factor in scales.items()]
+    return f"stage {stage + 1} of {len(settings.stages)} ({', '.join(told) or 'all parts at their own lr'})"
 
 
 def _reset_fusion(job: Fit, optimizer: Any) -> None:

@@ -15,7 +15,7 @@ from fusionkit.explain import explain, shown
 from fusionkit.headlines import HEADLINES
 from fusionkit.options import options_model
 from fusionkit.registry import Registry
-from fusionkit.sections import RecipeKeys
+from fusionkit.sections import RecipeKeys, Train
 from fusionkit.weighting import Learned, Schedule, Weight, is_weight
 from fusionkit.yamlfile import KeyPath, Located, dotted
 
@@ -146,9 +146,33 @@ class Check:
             )
 
     def parts(self, train: Any, modalities: Iterable[str]) -> None:
-        """What `train.lr_scale` names are parts of this model."""
-        scales = train.get("lr_scale") if isinstance(train, dict) else None
+        """What the `lr_scale` of `train` and of its stages name are parts of this model."""
         known = {*PARTS, *(f"encoder.{name}" for name in modalities)}
-        for part in scales if isinstance(scales, dict) else ():
-            if part not in known:
-                self.problem(("train", "lr_scale", part), f"no such part of the model{suggestion(str(part), known)}")
+        held = train if isinstance(train, dict) else {}
+        stages = held.get("stages")
+        sections: list[tuple[KeyPath, Any]] = [(("train",), held)]
+        sections += [
+            (("train", "stages", i), stage) for i, stage in enumerate(stages if isinstance(stages, list) else ())
+        ]
+        for path, section in sections:
+            scales = section.get("lr_scale") if isinstance(section, dict) else None
+            for part in scales if isinstance(scales, dict) else ():
+                if part not in known:
+                    self.problem((*path, "lr_scale", part), f"no such part of the model{suggestion(str(part), known)}")
+
+    def stages(self, train: Train) -> None:
+        """The stages fill the epochs."""
+        done = 0
+        for i, stage in enumerate(train.stages):
+            last, left = i == len(train.stages) - 1, train.epochs - done
+            path: KeyPath = ("train", "stages", i)
+            if stage.epochs is None and not last:
+                self.problem(path, "say how many `epochs` it has; they may be left out of the last stage alone")
+                return
+            if left < (stage.epochs or 1):
+                path = (*path, "epochs") if stage.epochs else path
+                self.problem(path, f"of the {train.epochs} epochs {left} are left for it")
+                return
+            if last and stage.epochs is not None and stage.epochs < left:
+                self.problem((*path, "epochs"), f"the stages end after {done + stage.epochs} of {train.epochs} epochs")
+            done += stage.epochs or left

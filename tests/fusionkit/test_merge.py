@@ -173,6 +173,11 @@ def test_neither_side_is_changed() -> None:
         # keys that hold dots
         ("{}", "train.lr_scale.encoder.image=0.1", {"train": {"lr_scale": {"encoder.image": 0.1}}}),
         ("train: {lr_scale: {encoder.a: 1}}", "train.lr_scale.encoder.a=2", {"train": {"lr_scale": {"encoder.a": 2}}}),
+        (
+            "train: {stages: [{epochs: 1}]}",
+            "train.stages.0.lr_scale.encoder.a=0",
+            {"train": {"stages": [{"epochs": 1, "lr_scale": {"encoder.a": 0}}]}},
+        ),
         ("data: {m: {a.b: 1}}", "data.m.a.b=2", {"data": {"m": {"a.b": 2}}}),
     ],
 )

@@ -322,6 +322,37 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
             "train",
             "r.yaml:11:20: train.lr_scale.encoder.imag: no such part of the model; did you mean 'encoder.image'?",
         ),
+        (
+            "train: {epochs: 4, stages: [{epochs: 2, lr_scale: {encoder.imag: 0}}, {}]}",
+            "train",
+            "r.yaml:11:52: train.stages.0.lr_scale.encoder.imag: no such part of the model; did you mean "
+            "'encoder.image'?",
+        ),
+        (
+            "train: {epochs: 4, stages: [{epochs: 4}, {lr_scale: {head: 2}}]}",
+            "train",
+            "r.yaml:11:42: train.stages.1: of the 4 epochs 0 are left for it",
+        ),
+        (
+            "train: {epochs: 4, stages: [{epochs: 1}, {epochs: 5}, {}]}",
+            "train",
+            "r.yaml:11:43: train.stages.1.epochs: of the 4 epochs 3 are left for it",
+        ),
+        (
+            "train: {epochs: 4, stages: [{epochs: 1}, {epochs: 2}]}",
+            "train",
+            "r.yaml:11:43: train.stages.1.epochs: the stages end after 3 of 4 epochs",
+        ),
+        (
+            "train: {epochs: 4, stages: [{}, {}]}",
+            "train",
+            "r.yaml:11:29: train.stages.0: say how many `epochs` it has; they may be left out of the last stage alone",
+        ),
+        (
+            "train: {stages: [{epoch: 2}]}",
+            "train",
+            "r.yaml:11:19: train.stages.0.epoch: unknown key; did you mean 'epochs'?",
+        ),
         ("train: 3", "train", "r.yaml:11:1: train: should be a mapping of keys to values, not 3"),
         ("augment: flip", "train", "r.yaml:11:1: augment: should be a list, not the text 'flip'"),
         ("augment: [flop]", "train", "r.yaml:11:11: augment.0: no augmentation is named 'flop'; did you mean 'flip'?"),

@@ -274,6 +274,87 @@ def test_a_frozen_encoder_keeps_its_batch_norms_too(tmp_path: Path) -> None:
         assert torch.equal(value, after[name]) == name.startswith(("encoders.image", "normalizers")), name
 
 
+STAGES = [{"epochs": 2, "lr_scale": {"encoder.image": 0.0, "head": 0.1}}, {"lr_scale": {"encoder": 0.5}}]
+
+
+def test_what_one_stage_freezes_learns_in_the_next(tmp_path: Path) -> None:
+    said, seen = StringIO(), []
+
+    class Look:
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            seen.append(weights(job.model))
+
+    job = a_fit(tmp_path, norm=True, epochs=4, stages=STAGES, lr_scale={"encoder.vector": 0.0}, grad_clip=0.1)
+    before = weights(job.model)
+    trained(job, Look(), said=said)
+    steps = job.step // 4
+    for name, value in before.items():
+        if name.startswith("encoders.image"):
+            assert torch.equal(seen[2 * steps - 1][name], value), name
+            assert not torch.equal(seen[2 * steps][name], value), name
+        elif name.startswith("encoders.vector"):  # all factors of a part count
+            assert torch.equal(seen[-1][name], value), name
+        elif name.startswith("head"):
+            assert not torch.equal(seen[0][name], value), name
+    assert [row["stage"] for row in job.history] == [1, 1, 2, 2]
+    told = [line for line in said.getvalue().splitlines() if "stage" in line]
+    assert told == [
+        "toy: stage 1 of 2 (encoder.image is frozen, head learns at 0.1 x lr) begins with epoch 1",
+        "toy: stage 2 of 2 (encoder learns at 0.5 x lr) begins with epoch 3",
+    ]
+
+
+def test_a_stage_of_frozen_parts_is_training_without_them(tmp_path: Path) -> None:
+    """What is frozen for a while counts neither in the norm of the gradient nor anywhere else."""
+    options: dict[str, Any] = {"norm": True, "epochs": 2, "grad_clip": 0.05, "schedule": "constant"}
+    staged = trained(a_fit(tmp_path / "staged", stages=[{"lr_scale": {"encoder.image": 0.0}}], **options))
+    scaled = trained(a_fit(tmp_path / "scaled", lr_scale={"encoder.image": 0.0}, **options))
+    for row in staged.history:
+        assert row.pop("stage") == 1
+    assert_same(staged, scaled)
+
+
+@pytest.mark.parametrize("kill", [{"epoch": 1}, {"epoch": 2}, {"step": 8}, {"step": 12}])
+def test_a_killed_fit_goes_on_in_its_stage(tmp_path: Path, kill: dict[str, int]) -> None:
+    options: dict[str, Any] = {"epochs": 4, "norm": True, "stages": STAGES, "grad_clip": 1.0}
+    whole = trained(a_fit(tmp_path / "whole", **options))
+    with pytest.raises(Killed):
+        trained(a_fit(tmp_path / "killed", **options), Kill(**kill))
+    assert_same(whole, trained(a_fit(tmp_path / "killed", **options)))
+
+
+def test_a_stage_that_freezes_everything_is_refused(tmp_path: Path) -> None:
+    stages = [{"epochs": 1}, {"lr_scale": dict.fromkeys(("encoder", "fusion", "head"), 0.0)}]
+    with pytest.raises(FusionkitError, match=r"train\.stages\.1 freezes every part of the model"):
+        trained(a_fit(tmp_path, stages=stages))
+
+
+def test_adamw_in_bf16_with_a_long_warm_up_and_clipping(tmp_path: Path) -> None:
+    """The first rate is a thousandth of 3e-5, weights stay in 32 bits, and no step's gradient is longer than 1."""
+    rates, norms = [], []
+
+    class Look:
+        def on_fit_start(self, job: Fit) -> None:
+            self.before = weights(job.model)
+
+        def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
+            gradients = [p.grad for p in job.model.parameters() if p.grad is not None]
+            norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+            after = weights(job.model)
+            moved = [
+                (after[name] - value).abs().max() for name, value in self.before.items() if value.is_floating_point()
+            ]
+            rates.append(float(torch.stack(moved).max()))
+
+    options = {"lr": 3e-5, "precision": "bf16", "grad_clip": 1.0, "warmup_steps": 1000, "weight_decay": 0.0}
+    scale = {"entropy": (Entropy(TASK), 100.0)}  # so that there is something to clip
+    job = trained(a_fit(tmp_path, epochs=2, optimizer="adamw", losses=scale, **options), Look())
+    assert all(parameter.dtype == torch.float32 for parameter in job.model.parameters())
+    assert norms == pytest.approx([1.0] * len(norms), rel=1e-4)
+    assert rates[0] == pytest.approx(3e-5 / 1000, rel=0.02)  # Adam's first step is as long as the rate
+    assert [row["lr"] for row in job.history] == pytest.approx([3e-5 * 5 / 1000, 3e-5 * 10 / 1000])
+
+
 def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
     job = trained(a_fit(tmp_path, epochs=4, lr=0.02, schedule="linear", warmup_epochs=1))
     steps = job.step // 4
@@ -517,7 +598,7 @@ from fusionkit.flow import Task
 from fusionkit.loading import Samples
 from fusionkit.model import Blueprint
 from fusionkit.progress import Progress
-from fusionkit.sections import Balance, Train
+from fusionkit.sections import Balance, Stage, Train
 from fusionkit.trainer import Fit, fit
 
 folder, devices, parts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -532,7 +613,8 @@ job = Fit(
     losses={"weighted": (Weighted(task), 1.0)}, samples=Samples(toy, index.targets, inputs, [Jitter(inputs)], 0),
     train=np.flatnonzero(index.split == "train"), val=np.flatnonzero(index.split == "val"), ids=index.ids,
     settings=Train(
-        epochs=3, lr=0.01, accumulate=parts, optimizer="sgd", balance=Balance(), gradient_checkpointing=devices > 1
+        epochs=3, lr=0.01, accumulate=parts, optimizer="sgd", balance=Balance(), gradient_checkpointing=devices > 1,
+        stages=[Stage(epochs=1, lr_scale={"encoder.image": 0.0}), Stage()], grad_clip=0.3,
     ),
     batch_size=7, workers=0, seed=0, folder=folder,
 )
