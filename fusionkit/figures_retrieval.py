@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fusionkit.drawing import BLUE, ORANGE, PALE, SOFT, heading, plain
+from fusionkit.drawing import BLUE, INK, ORANGE, PALE, SOFT, heading, plain
 from fusionkit.lettering import lettering, printable
 from fusionkit.retrieval import rank, recalls
 
@@ -38,22 +37,16 @@ def recall_curves(
     cutoffs = np.arange(1, most + 1)
     ways = zip(recalls(target, answers, most), (BLUE, ORANGE), (modalities, modalities[::-1]), strict=True)
     with lettering():
-        figure = Figure(figsize=(6.5, 4.2))  # names stand outside; `save` makes the page fit
+        figure = Figure(figsize=(6.5, 4.2))
         axes = figure.add_subplot()
         for found, colour, (query, candidate) in ways:
-            axes.plot(cutoffs, found, color=colour, lw=2)
-            _at_the_end(axes, most, found[-1], printable(f"{query} → {candidate}"), colour)
+            axes.plot(cutoffs, found, color=colour, lw=2, label=printable(f"{query} → {candidate}"))
         chance = np.minimum(1, cutoffs / len(forward.rows))
-        axes.plot(cutoffs, chance, color=SOFT, lw=1, ls=":")
-        _at_the_end(axes, most, chance[-1], printable(f"chance, {modalities[1]} → {modalities[0]}"), SOFT)
-        axes.set(xlabel="K", ylabel="found among the first K", xlim=(1, most), ylim=(0, 1.02))
+        axes.plot(cutoffs, chance, color=SOFT, lw=1, ls=":", label=printable(f"chance, {query} → {candidate}"))
+        axes.set(xlabel="K", ylabel="found among the first K", xlim=(1, most), ylim=(0, None))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         plain(axes)
         axes.grid(visible=True, color=PALE)
+        axes.legend(labelcolor=INK, fontsize=9, framealpha=0.65, edgecolor="none")
         heading(axes, title, subtitle, "", up=-16)
     return figure
-
-
-def _at_the_end(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """Name a curve where it ends."""
-    axes.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", color=colour, parse_math=False)

@@ -92,6 +92,7 @@ def finish(
         provenance=provenance,
         resolved=to_yaml(recipe.resolved()),
         notes=[*notes, *dict.fromkeys(told)],
+        selected=recipe.train.select,
         sections=[section for provided in sections for section in provided],
     )
     write_report(folder, report)

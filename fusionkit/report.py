@@ -62,6 +62,7 @@ class ReportData:
         resolved: the text of `resolved.yaml`.
         notes: what else the reader should know, for example a baseline that could not be.
         sections: titles and texts that plugins add.
+        selected: the validation figure that chose the epoch; by default the task's own.
     """
 
     result: Result
@@ -74,6 +75,7 @@ class ReportData:
     resolved: str
     notes: Sequence[str] = ()
     sections: Sequence[tuple[str, str]] = ()
+    selected: str | None = None
 
 
 def write_report(folder: RunFolder, data: ReportData) -> None:
@@ -89,7 +91,7 @@ def draw(data: ReportData) -> dict[str, Figure]:
     """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities or `recall` of a
     retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where there are some."""
     result = data.result
-    deciding = primary(result.task)
+    deciding = data.selected if data.selected in LABELS else primary(result.task)
     figures = dict([_answers_figure(data)])
     figures["learning_curves"] = learning_curves(data.curves, figure=deciding, label=LABELS[deciding])
     if len(terms(data.curves)) > 1:
