@@ -203,10 +203,6 @@ class Balance(Section):
         return value
 
 
-class Train(Section):
-    """How the model is trained."""
-
-    epochs: PositiveInt = 30
 class Stage(Section):
     """Some epochs in which parts of the model learn at rates of their own."""
 
@@ -216,6 +212,10 @@ class Stage(Section):
     """Factors on `lr` for parts, on top of those of `train.lr_scale`. What 0 freezes learns again in a later stage."""
 
 
+class Train(Section):
+    """How the model is trained."""
+
+    epochs: PositiveInt = 30
     optimizer: str = "adamw"
     """Any optimiser that timm knows: adamw, adam, sgd, lamb, lion, ..."""
     lr: PositiveFloat = 1e-3
@@ -225,13 +225,13 @@ class Stage(Section):
     """For optimisers that have one."""
     lr_scale: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Factors on `lr` for parts: `encoder.image: 0.1`, `encoder`, `fusion`, `head`, `branches`. 0 freezes a part."""
+    stages: list[Stage] = Field(default_factory=list)
+    """Parts at other rates for the first epochs, for example the text encoder slowly first, then all together:
+    `[{epochs: 5, lr_scale: {encoder.text: 0.1}}, {}]`. Schedule and warm-up go on across them."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """From `lr` down to zero over the epochs, or constant; after the warm-up."""
     warmup_epochs: NonNegativeFloat = 0
     warmup_steps: NonNegativeInt = 0
-    stages: list[Stage] = Field(default_factory=list)
-    """Parts at other rates for the first epochs, for example the text encoder slowly first, then all together:
-    `[{epochs: 5, lr_scale: {encoder.text: 0.1}}, {}]`. Schedule and warm-up go on across them."""
     """Linear warm-up; whichever of the two is longer."""
     precision: Annotated[
         Precision, BeforeValidator(_number_as_text, json_schema_input_type=Precision | Literal[32, 16, 64])
@@ -271,10 +271,6 @@ class Stage(Section):
             raise ValueError(f"there is no epoch {late[0]}; the last one is {epochs}")
         return value
 
-
-class RecipeKeys(Section):
-    """A whole recipe."""
-
     def stage(self, epoch: int) -> int:
         """The stage, counted from 0, to which an epoch, counted from 0, belongs; 0 where there are no stages."""
         ends = accumulate(stage.epochs or 0 for stage in self.stages[:-1])
@@ -284,13 +280,17 @@ class RecipeKeys(Section):
         """The mappings of factors that count in a stage; the factor of a part is the product over them."""
         return (self.lr_scale, self.stages[stage].lr_scale) if self.stages else (self.lr_scale,)
 
+
+class RecipeKeys(Section):
+    """A whole recipe."""
+
     name: RunName | None = None
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
     task: TaskKind = "classification"
-    """One class a sample, any number of labels, quantities, or retrieval: finding what belongs to a sample of one
-    modality among those of another."""
+    """One class a sample, any number of labels, quantities; grounding: the box of what a phrase names in an image; or
+    retrieval: finding what belongs to a sample of one modality among those of another."""
     seed: NonNegativeInt = 0
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
@@ -300,7 +300,7 @@ class RecipeKeys(Section):
     loss: Any = None
     """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options. A weight is a
     number, a schedule over epochs, or `uncertainty` or `dwa`, which are learned. Default: cross_entropy for
-    classification, binary_cross_entropy for multilabel, mse for regression, info_nce for retrieval."""
+    classification, binary_cross_entropy for multilabel, mse for regression, l1 for grounding, info_nce for retrieval."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
     train: Train = Field(default_factory=lambda: Train())
@@ -310,7 +310,7 @@ class RecipeKeys(Section):
 
 def default_loss(task: object) -> str:
     """The loss of a recipe that names none."""
-    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "retrieval": "info_nce"}
+    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "grounding": "l1", "retrieval": "info_nce"}
     return named.get(str(task), "cross_entropy")
 
 
@@ -318,11 +318,11 @@ _SECTIONS: dict[str, type[Section]] = {
     "data.split": Split,
     "data": Data,
     "train.balance": Balance,
+    "train.stages": Stage,
     "train": Train,
     "the top level": RecipeKeys,
 }
 
-    "train.stages": Stage,
 
 def home(key: str) -> str | None:
     """The section of the core to which a key belongs; the highest where several have it."""
