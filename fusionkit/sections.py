@@ -289,8 +289,8 @@ class RecipeKeys(Section):
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
     task: TaskKind = "classification"
-    """One class a sample, any number of labels, quantities; grounding: the box of what a phrase names in an image; or
-    retrieval: finding what belongs to a sample of one modality among those of another."""
+    """One class a sample, any number of labels, quantities, or retrieval: finding what belongs to a sample of one
+    modality among those of another."""
     seed: NonNegativeInt = 0
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
@@ -300,7 +300,7 @@ class RecipeKeys(Section):
     loss: Any = None
     """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options. A weight is a
     number, a schedule over epochs, or `uncertainty` or `dwa`, which are learned. Default: cross_entropy for
-    classification, binary_cross_entropy for multilabel, mse for regression, l1 for grounding, info_nce for retrieval."""
+    classification, binary_cross_entropy for multilabel, mse for regression, info_nce for retrieval."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
     train: Train = Field(default_factory=lambda: Train())
@@ -310,7 +310,7 @@ class RecipeKeys(Section):
 
 def default_loss(task: object) -> str:
     """The loss of a recipe that names none."""
-    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "grounding": "l1", "retrieval": "info_nce"}
+    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "retrieval": "info_nce"}
     return named.get(str(task), "cross_entropy")
 
 
