@@ -69,6 +69,8 @@ def rank(target: ArrayLike, answers: ArrayLike) -> tuple[Ranking, Ranking]:
     once = has_first[np.unique(things[has_first, 0], return_index=True)[1]]  # a thing's embedding is the same each time
     if not len(once) or not len(rows):
         raise ValueError("one of the modalities is absent from all samples")
+    if not np.isin(things[once, 0], things[rows, 0]).any():
+        raise ValueError("no thing has both modalities, so nothing can be found")
     one, other = _scaled(first[once]), _scaled(second[rows])
     return _ranked(once, one, things[once], other, things[rows]), _ranked(rows, other, things[rows], one, things[once])
 

@@ -170,6 +170,7 @@ def test_comparison():
         (np.zeros((0, 2), int), np.ones((0, 4)), "no samples"),
         (np.zeros((1, 2), int), np.full((1, 4), np.nan), "finite"),
         (np.zeros((2, 2), int), np.array([[1.0, 1, 0, 0]] * 2), "absent"),
+        (np.array([[0, -1], [1, -1]]), np.array([[1.0, 0], [0, 1]]), "both modalities"),
     ],
 )
 def test_refused(target, answers, why):
