@@ -94,13 +94,14 @@ def class_names(recipe: Recipe, found: Sequence[str]) -> tuple[str, ...]:
 
 def hold_task(recipe: Recipe, offered: TaskKind) -> None:
     """Refuse a dataset whose targets are for another kind of task than the recipe's."""
-    if recipe.task == "retrieval" and offered == "classification":
+    if (recipe.task, offered) in (("retrieval", "classification"), ("grounding", "regression")):
         return
     if offered != recipe.task:
         what = {
             "classification": "one class a sample",
             "multilabel": "several labels",
             "regression": "quantities",
+            "grounding": "boxes",
             "retrieval": "samples without classes",
         }
         message = f"{recipe.dataset.name} gives {what[offered]} as it is asked here; write `task: {offered}`"
@@ -115,6 +116,15 @@ def for_retrieval(index: Index) -> Index:
     return replace(index, targets=np.stack([things, index.targets], axis=1), retrieval=True)
 
 
+def for_grounding(index: Index) -> Index:
+    """The same samples for a grounding: four quantities are a box.
+
+    Raises:
+        DataError: they are no boxes.
+    """
+    return replace(index, grounding=True) if index.task == "regression" else index
+
+
 def make_task(
     recipe: Recipe, names: Sequence[str], index: Index | None = None, train: np.ndarray | None = None
 ) -> Task:
@@ -127,6 +137,8 @@ def make_task(
         ones = (1,) * len(names)
         if recipe.task == "regression":
             return Task("regression", tuple(names), samples=2, mean=(0.0,) * len(names), std=(1.0,) * len(names))
+        if recipe.task == "grounding":
+            return Task("grounding", tuple(names), samples=2)
         return Task(KINDS[recipe.task].name, tuple(names), ones, len(names))
     return KINDS[recipe.task].task(names, index.targets[train])
 
@@ -231,8 +243,15 @@ def make_augmentation(chosen: Chosen, inputs: Mapping[str, InputSpec], task: Tas
     """An augmentation of samples, or of batches, which is also told the task.
 
     Raises:
-        RequestError: it mixes samples, and the task is to tell them apart.
+        RequestError: it mixes samples, and the task is to tell them apart; or it moves what has a box.
     """
-    if issubclass(chosen.target, Mixing) and task.kind == "retrieval":
-        raise RequestError(f"{chosen.name} mixes samples, and a retrieval has to tell them apart")
-    return chosen.build(inputs, task) if issubclass(chosen.target, Mixing) else chosen.build(inputs)
+    if issubclass(chosen.target, Mixing):
+        if task.kind == "retrieval":
+            raise RequestError(f"{chosen.name} mixes samples, and a retrieval has to tell them apart")
+        if task.kind == "grounding":
+            raise RequestError(f"{chosen.name} mixes samples, and the mean of two boxes is the box of nothing")
+        return chosen.build(inputs, task)
+    made: Augmentation = chosen.build(inputs)
+    if made.moves and task.kind == "grounding":
+        raise RequestError(f"{chosen.name} moves what the images show, and a grounding's boxes stay where they are")
+    return made

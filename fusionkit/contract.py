@@ -240,7 +240,7 @@ class Loss(nn.Module, ABC):
         task: what is predicted, with the class counts of the training split.
     """
 
-    tasks: tuple[TaskKind, ...] = ("classification", "multilabel", "regression")
+    tasks: tuple[TaskKind, ...] = ("classification", "multilabel", "regression", "grounding")
     """The kinds of task that the term is for; a recipe of another is refused. Those that read no target are for
     `"retrieval"` too."""
     needs_branches: bool = False
@@ -317,6 +317,9 @@ class Augmentation(ABC):
     makes_absent: frozenset[str] = frozenset()
     """The modalities that it leaves out of some samples, so that the model learns to do without; a constructor may
     set it."""
+    moves: bool = False
+    """True where it moves what a map shows: refused in a grounding, whose boxes would stay where they were. A
+    constructor may set it."""
 
     def __init__(self, inputs: Mapping[str, InputSpec]):
         self.inputs = dict(inputs)
@@ -334,7 +337,8 @@ class Index:
         ids: unique, one a sample.
         targets: class index of each sample `[n]`; or integers `[n, K]`, 1 where it has the label and 0 where not; or
             floats `[n, K]`, quantities. A sample with -1, or with NaN, is without a label and used in no split. In a
-            retrieval integers `[n, 2]`: the number of the thing that a sample shows, and of its class or -1.
+            retrieval integers `[n, 2]`: the number of the thing that a sample shows, and of its class or -1. In a
+            grounding the boxes `[n, 4]`: left, top, right, bottom, as shares of the image.
         class_names: of the classes, labels or quantities.
         columns: further facts of each sample that a split can go by (a fold, a plot, a site).
         split: the official split, `"train"`, `"val"`, `"test"` or `""` (unused); None where there is none.
@@ -346,6 +350,7 @@ class Index:
         units: of the quantities.
         retrieval: whether the targets are those of a retrieval. Datasets leave it out: the core makes such an index of
             one with classes, or without any, where a recipe asks for it.
+        grounding: whether they are those of a grounding; of an index with four quantities alike.
     """
 
     ids: Sequence[str]
@@ -359,6 +364,7 @@ class Index:
     bad: list[tuple[str, BadSample]] = field(default_factory=list)
     units: tuple[str, ...] = ()
     retrieval: bool = False
+    grounding: bool = False
 
     def __post_init__(self) -> None:
         facts = {"targets": self.targets, "split": self.split, "groups": self.groups, "positions": self.positions}
@@ -375,6 +381,8 @@ class Index:
                 raise DataError("quantities are targets [n, K]")
             if np.isinf(self.targets).any():
                 raise DataError("a target is infinite")
+            if self.grounding:
+                self._hold_boxes()
         elif len(self.ids) and not -1 <= self.targets.min() <= self.targets.max() < (
             names if self.targets.ndim == 1 else 2
         ):
@@ -386,6 +394,8 @@ class Index:
         """The kind of task that the targets are for."""
         if self.retrieval:
             return "retrieval"
+        if self.grounding:
+            return "grounding"
         if self.targets.ndim == 1:
             return "classification"
         return "regression" if self.targets.dtype.kind == "f" else "multilabel"
@@ -397,6 +407,19 @@ class Index:
             return np.ones(len(self), bool)
         known: np.ndarray = ~np.isnan(self.targets) if self.targets.dtype.kind == "f" else self.targets >= 0
         return known if known.ndim == 1 else np.logical_and.reduce(known, axis=1)
+
+    def _hold_boxes(self) -> None:
+        known = self.targets[self.labelled]
+        if self.targets.shape[1] != 4:
+            raise DataError(f"a box is four quantities: left, top, right, bottom; there are {self.targets.shape[1]}")
+        wrong = (known.min(1) < 0) | (known.max(1) > 1) | (known[:, :2] >= known[:, 2:]).any(1)
+        if wrong.any():
+            first = int(np.flatnonzero(self.labelled)[wrong.argmax()])
+            box = ", ".join(f"{corner:g}" for corner in self.targets[first])
+            raise DataError(
+                f"{wrong.sum()} targets are no boxes (left, top, right, bottom, as shares of the image from 0 to 1); "
+                f"the first, of {self.ids[first]}: {box}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

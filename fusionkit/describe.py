@@ -43,7 +43,7 @@ class Description:
     @property
     def called(self) -> str:
         """What `classes` are."""
-        return {"multilabel": "labels", "regression": "quantities"}.get(self.task, "classes")
+        return {"multilabel": "labels", "regression": "quantities", "grounding": "corners"}.get(self.task, "classes")
 
     def __str__(self) -> str:
         lines = [f"{self.recipe}: data from {self.source}"]
@@ -99,7 +99,7 @@ def describe_opened(recipe: Recipe, opened: Opened) -> Description:
 def _targets(opened: Opened, positions: np.ndarray) -> list[int] | list[str]:
     """Per class or label how many of these samples have it, per quantity what it is like."""
     targets = opened.index.targets[positions]
-    if opened.index.task == "regression":
+    if opened.index.task in ("regression", "grounding"):
         columns = (targets[:, k] for k in range(targets.shape[1]))
         return [f"{c.mean():.4g} ± {c.std():.3g} ({c.min():.4g} to {c.max():.4g})" for c in columns]
     if opened.index.task == "multilabel":
@@ -141,7 +141,7 @@ def findings(opened: Opened) -> list[str]:
 def _unlike_train(opened: Opened, partition: Partition) -> list[str]:
     """What test asks for that train does not show."""
     targets, names, task = opened.index.targets, opened.class_names, opened.index.task
-    if task == "retrieval":  # what is found by no class needs none to be known
+    if task in ("retrieval", "grounding"):  # no class needs to be known, and boxes lie anywhere
         return []
     train, test = targets[partition.train], targets[partition.test]
     if task == "regression":

@@ -61,7 +61,7 @@ def finish(
         modalities=tuple(recipe.modalities),
         classes=opened.class_names,
         metrics=main.metrics,
-        per_class=() if recipe.task in ("regression", "retrieval") else main.details,
+        per_class=main.details if recipe.task in ("classification", "multilabel") else (),
         interval=main.interval,
         cost=model_cost(planned[0], answers[MAIN], peak_memory(fabric)),
         baselines={

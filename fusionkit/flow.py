@@ -57,7 +57,8 @@ class Batch:
         present: per modality, whether the input was there.
         target: of a classification class indices `[B]`, or, where samples are mixed, shares of the classes `[B, K]`;
             of several labels `[B, K]`, 1 where a sample has the label; of a regression `[B, K]`, each quantity with
-            zero mean and unit deviation over the training samples; of a retrieval class indices or -1 `[B]`.
+            zero mean and unit deviation over the training samples; of a grounding a box `[B, 4]`: its centre, width and
+            height as shares of the image; of a retrieval class indices or -1 `[B]`.
         index: positions of the samples in the dataset.
         valid: for ragged modalities, which steps are real, `[B, T]`; for maps, which values were measured, each channel
             by itself, `[B, C, H, W]`. A map that is not here was measured everywhere.
@@ -245,7 +246,8 @@ class Output:
     """What a model says of a batch.
 
     Args:
-        logits: the main prediction; of a retrieval the embeddings of two modalities side by side.
+        logits: the main prediction; of a retrieval the embeddings of two modalities side by side. Of a grounding they,
+            and those of branches and stages, are centre, width and height of a box, each between 0 and 1.
         fused: the fused representation.
         embeddings: per modality, what its branch head reads: by default the pooled features.
         branch_logits: per modality, the branch head's prediction; empty unless a loss or the fusion needs branches.
@@ -280,7 +282,7 @@ class Output:
         )
 
 
-TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "retrieval"]
+TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "grounding", "retrieval"]
 
 
 @dataclass(frozen=True)
@@ -288,10 +290,12 @@ class Task:
     """What is to be predicted, as losses and heads need to know it.
 
     Args:
-        kind: one class a sample, any number of labels, quantities, or which samples of two modalities belong together.
-        class_names: of the classes, labels or quantities: one a column of the logits. In a retrieval the classes that
-            some figures and losses go by, if there are any; its logits are the embeddings of the two modalities.
-        class_counts: samples of each class, or with each label, in the training split; empty for a regression.
+        kind: one class a sample, any number of labels, quantities, the box of what a phrase names, or which samples of
+            two modalities belong together.
+        class_names: of the classes, labels, quantities or corners: one a column of the logits. In a retrieval the
+            classes that some figures and losses go by, if there are any; its logits are the embeddings of the two
+            modalities.
+        class_counts: samples of each class, or with each label, in the training split; empty for numbers.
         samples: how many the training split has.
         mean, std: of each quantity over the training split; empty unless it is a regression.
     """

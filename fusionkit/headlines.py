@@ -6,6 +6,7 @@ HEADLINES = {
     "classification": ("oa", "aa", "kappa", "macro_f1", "weighted_f1"),
     "multilabel": ("map", "macro_f1", "micro_f1", "subset_accuracy"),
     "regression": ("rmse", "mae", "r2"),
+    "grounding": ("acc_50", "mean_iou", "acc_25", "acc_75"),
     "retrieval": (
         "mean_recall",
         "forward_r1",
@@ -33,6 +34,10 @@ LABELS = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "acc_50": "Acc@0.5",
+    "mean_iou": "mean IoU",
+    "acc_25": "Acc@0.25",
+    "acc_75": "Acc@0.75",
     "mean_recall": "mean recall",
     "forward_r1": "R@1 →",
     "forward_r5": "R@5 →",
@@ -53,6 +58,7 @@ IN_TABLE = {
     "classification": ("oa", "aa", "kappa"),
     "multilabel": ("map", "macro_f1", "micro_f1"),
     "regression": ("rmse", "mae", "r2"),
+    "grounding": ("acc_50", "mean_iou", "acc_75"),
     "retrieval": ("forward_r1", "forward_r10", "forward_map", "backward_r1", "backward_r10", "backward_map"),
 }
 """Those that stand in the table of modalities, where they are defined."""

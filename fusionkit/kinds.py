@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fusionkit import metrics, multilabel, regression, retrieval
+from fusionkit import grounding, metrics, multilabel, regression, retrieval
 from fusionkit.errors import DataError
 from fusionkit.estimates import Comparison, Estimate
 from fusionkit.flow import Task, TaskKind
@@ -37,7 +38,7 @@ class Kind(ABC):
 
     @abstractmethod
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
-        """Probabilities, quantities in their own unit, or embeddings."""
+        """Probabilities, quantities in their own unit, boxes, or embeddings."""
 
     @abstractmethod
     def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
@@ -71,7 +72,7 @@ class Kind(ABC):
         groups: ArrayLike | None = None,
         seed: int = 0,
     ) -> tuple[Any, ...]:
-        """Figures of each class, label or quantity."""
+        """Figures of each class, label or quantity; none of boxes and embeddings."""
 
     def resampled(self, target: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
         """What intervals resample: groups, a value a sample, or the samples themselves where it is None."""
@@ -230,6 +231,53 @@ class Regression(Kind):
         return regression.per_quantity(target, answers, names, groups=groups, seed=seed)
 
 
+class Grounding(Kind):
+    """Boxes `[n, 4]`: left, top, right, bottom, as shares of the image; models learn centre, width and height."""
+
+    name = "grounding"
+
+    def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
+        return Task(self.name, tuple(names), samples=len(targets))
+
+    def encode(self, task: Task, targets: np.ndarray) -> np.ndarray:
+        first, last = targets[:, :2], targets[:, 2:]
+        return np.concatenate([(first + last) / 2, last - first], axis=1).astype(np.float32)
+
+    def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        centre, size = logits.double().chunk(2, dim=1)
+        return torch.cat([centre - size / 2, centre + size / 2], dim=1).clamp(0, 1)
+
+    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        return grounding.figures(target, answers)
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
+    ) -> dict[str, Estimate]:
+        return grounding.estimate(target, answers, groups=groups, seed=seed)
+
+    def compare(
+        self,
+        target: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        return grounding.compare(target, first, second, groups=groups, seed=seed)
+
+    def details(
+        self,
+        target: np.ndarray,
+        answers: np.ndarray,
+        names: Sequence[str],
+        *,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, ...]:
+        return ()
+
+
 class Retrieval(Kind):
     """`target` which thing a sample shows and its class or -1 `[n, 2]`; `answers` two embeddings `[n, 2 E]`."""
 
@@ -281,4 +329,6 @@ class Retrieval(Kind):
         return target[:, 0] if groups is None and len(np.unique(target[:, 0])) < len(target) else groups
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), MultiLabel(), Regression(), Retrieval())}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Classification(), MultiLabel(), Regression(), Grounding(), Retrieval())
+}

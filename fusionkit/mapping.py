@@ -121,6 +121,8 @@ def map_scene(
     progress = progress or Progress()
     if saved.task.kind == "retrieval":
         raise RequestError("a run of retrieval says what belongs together, of which there is no map")
+    if saved.task.kind == "grounding":
+        raise RequestError("a run of grounding says where a phrase's thing is, of which there is no map")
     if saved.task.kind != "classification" and (probabilities or polygons):
         what = "--probabilities" if probabilities else "--polygons"
         raise RequestError(f"{what} is for runs that predict classes; this one predicts {saved.task.kind}")

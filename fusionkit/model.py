@@ -86,7 +86,7 @@ class FusionModel(nn.Module):
             logits = self.fusion.embed_pair(fused.vector, branch_logits, features)
         else:
             logits = self.fusion.decide(logits, branch_logits, features)
-        return Output(
+        output = Output(
             logits=logits,
             fused=fused.vector,
             embeddings=embeddings,
@@ -95,6 +95,7 @@ class FusionModel(nn.Module):
             attention=fused.attention,
             penalties=fused.penalties,
         )
+        return _bounded(output) if self.task.kind == "grounding" else output
 
     def in_scale_of(self, other: FusionModel, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """This model's logits as another one would say the same: quantities in its standardisation."""
@@ -122,6 +123,19 @@ class FusionModel(nn.Module):
                 value, valid = value.masked_fill(~_like(valid, value), 0), valid | ~present.unsqueeze(1)
             prepared[name] = Input(value, present, valid)
         return prepared
+
+
+def _bounded(output: Output) -> Output:
+    """Any four numbers as centre, width and height of a box, so that every prediction is one."""
+
+    def box(logits: Tensor) -> Tensor:
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+
+    def boxes(several: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: box(logits) for name, logits in several.items()}
+
+    branches, stages = boxes(output.branch_logits), boxes(output.stage_logits)
+    return replace(output, logits=box(output.logits), branch_logits=branches, stage_logits=stages)
 
 
 def _like(mask: Bool[Tensor, "..."], value: Tensor) -> Bool[Tensor, "..."]:

@@ -9,6 +9,7 @@ import numpy as np
 from fusionkit.assembly import (
     blamed_on,
     class_names,
+    for_grounding,
     for_retrieval,
     hold_task,
     make_task,
@@ -71,6 +72,8 @@ def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, In
             index = dataset.index(move)
         if recipe.task == "retrieval":
             index = for_retrieval(index)
+        if recipe.task == "grounding":
+            index = for_grounding(index)
         hold_task(recipe, index.task)
         if len(set(map(str, index.ids))) != len(index):
             raise DataError("the ids of the samples are not unique")

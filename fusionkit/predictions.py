@@ -13,10 +13,13 @@ import pandas as pd
 from fusionkit.errors import DataError
 from fusionkit.files import atomic
 from fusionkit.flow import TaskKind
+from fusionkit.grounding import iou
 from fusionkit.multilabel import decide
 
 _PROBABILITY, _TARGET, _PREDICTION = "p_", "target_", "prediction_"
 _EMBEDDINGS = ("first_", "second_")
+_OVERLAP = "iou"
+"""The column that predictions of boxes alone have."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,10 @@ class Predictions:
 
     Args:
         ids: one a sample.
-        target: class indices `[n]`; 0 or 1 of each label `[n, K]`; quantities `[n, K]`; or, of a retrieval, the
-            number of the thing that a sample shows and of its class or -1 `[n, 2]`.
-        answers: `[n, K]`, floating point: the probability of each class or label, the quantities, or the embeddings of
-            two modalities side by side.
+        target: class indices `[n]`; 0 or 1 of each label `[n, K]`; quantities `[n, K]`; boxes `[n, 4]`; or, of a
+            retrieval, the number of the thing that a sample shows and of its class or -1 `[n, 2]`.
+        answers: `[n, K]`, floating point: the probability of each class or label, the quantities, the boxes, or the
+            embeddings of two modalities side by side.
         groups: a value a sample, where samples belong together (a plot, a video).
         fold: the fold in which each sample was test, where folds are pooled.
         task: of which kind they are.
@@ -63,11 +66,13 @@ class Predictions:
 
     @property
     def _called(self) -> str:
-        return {"regression": "quantities", "retrieval": "embeddings"}.get(self.task, "probabilities")
+        called = {"regression": "quantities", "grounding": "boxes", "retrieval": "embeddings"}
+        return called.get(self.task, "probabilities")
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class `[n]`, the first of equals; the labels that are given; quantities or embeddings."""
+        """The most probable class `[n]`, the first of equals; the labels that are given; quantities, boxes or
+        embeddings."""
         if self.task == "classification":
             return self.answers.argmax(1)
         return decide(self.answers) if self.task == "multilabel" else self.answers
@@ -88,8 +93,9 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
     """Write predictions as CSV or Parquet, by the suffix of `path`, atomically.
 
     Columns: id; of classes target and prediction (their names) and `p_<class>` for each class; of labels
-    `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; of a retrieval
-    `thing`, `class` and the embeddings `first_<i>` and `second_<i>`; and fold and group where there are some.
+    `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; of boxes the same
+    of each corner, and `iou`; of a retrieval `thing`, `class` and the embeddings `first_<i>` and `second_<i>`; and fold
+    and group where there are some.
 
     Raises:
         ValueError: the names are not unique, or not one a column of the answers.
@@ -107,6 +113,8 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
         columns |= {"thing": predictions.target[:, 0], "class": labels[predictions.target[:, 1]]}
     else:
         columns |= {_TARGET + name: predictions.target[:, k] for k, name in enumerate(names)}
+    if predictions.task == "grounding":
+        columns[_OVERLAP] = iou(predictions.target, predictions.answers)
     if predictions.fold is not None:
         columns["fold"] = [str(fold) for fold in predictions.fold]
     if predictions.groups is not None:
@@ -116,11 +124,12 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
 
 def answer_columns(task: TaskKind, answers: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Answers `[n, K]` as columns: of classes `prediction`, the most probable one, and `p_<class>`; of labels
-    `p_<label>`; of quantities `prediction_<name>`; of a retrieval the embeddings `first_<i>` and `second_<i>`."""
+    `p_<label>`; of quantities and corners `prediction_<name>`; of a retrieval the embeddings `first_<i>` and
+    `second_<i>`."""
     if task == "retrieval":
         names = [f"{of}{i}" for of in _EMBEDDINGS for i in range(answers.shape[1] // 2)]
         return {name: answers[:, k] for k, name in enumerate(names)}
-    prefix = _PREDICTION if task == "regression" else _PROBABILITY
+    prefix = _PREDICTION if task in ("regression", "grounding") else _PROBABILITY
     columns = {prefix + name: answers[:, k] for k, name in enumerate(names)}
     if task == "classification":
         return {"prediction": np.array(names, dtype=object)[answers.argmax(1)], **columns}
@@ -152,9 +161,11 @@ def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
     columns = [str(column) for column in table.columns]
     if "thing" in columns:
         return _read_retrieval(path, table)
-    task: TaskKind = "regression" if any(column.startswith(_PREDICTION) for column in columns) else "multilabel"
+    task: TaskKind = "multilabel"
+    if any(column.startswith(_PREDICTION) for column in columns):
+        task = "grounding" if _OVERLAP in columns else "regression"
     task = "classification" if "target" in columns else task
-    prefix = _PREDICTION if task == "regression" else _PROBABILITY
+    prefix = _PREDICTION if task in ("regression", "grounding") else _PROBABILITY
     names = tuple(column.removeprefix(prefix) for column in columns if column.startswith(prefix))
     needed = ["target", "prediction"] if task == "classification" else [_TARGET + name for name in names]
     for column in ("id", *(needed or ["target"])):

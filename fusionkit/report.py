@@ -15,6 +15,7 @@ import numpy as np
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
 from fusionkit.figures import Curve, confusion_figure, learning_curves, term_curves
 from fusionkit.figures_baselines import baseline_figure
+from fusionkit.figures_grounding import overlaps
 from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
 from fusionkit.figures_retrieval import recall_curves
@@ -34,6 +35,7 @@ COMPARED = {
     "classification": ("oa", "macro_f1"),
     "multilabel": ("map", "macro_f1"),
     "regression": ("rmse", "r2"),
+    "grounding": ("acc_50", "mean_iou"),
     "retrieval": ("mean_recall", "mean_map"),
 }
 """The figures in which models are drawn and compared side by side."""
@@ -41,6 +43,7 @@ _IN_SUBTITLE = {
     "classification": ("oa", "kappa"),
     "multilabel": ("map", "micro_f1"),
     "regression": ("rmse", "r2"),
+    "grounding": ("acc_50", "mean_iou"),
     "retrieval": ("forward_r1", "backward_r1"),
 }
 MOST_BAD = 10
@@ -88,8 +91,9 @@ def write_report(folder: RunFolder, data: ReportData) -> None:
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities or `recall` of a
-    retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where there are some."""
+    """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities, `overlap` of boxes
+    or `recall` of a retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where there are
+    some."""
     result = data.result
     deciding = data.selected if data.selected in LABELS else primary(result.task)
     figures = dict([_answers_figure(data)])
@@ -122,6 +126,8 @@ def _answers_figure(data: ReportData) -> tuple[str, Figure]:
         return "predicted", predicted_against_true(
             held.target, held.answers, result.classes, units=result.units, **lines
         )
+    if result.task == "grounding":
+        return "overlap", overlaps(held.target, held.answers, **lines)
     if result.task == "retrieval":
         one, other = result.modalities
         return "recall", recall_curves(held.target, held.answers, (one, other), **lines)

@@ -166,6 +166,10 @@ Figure: TypeAlias = Literal[
     "rmse",
     "mae",
     "r2",
+    "acc_50",
+    "mean_iou",
+    "acc_25",
+    "acc_75",
     "mean_recall",
     "forward_r1",
     "forward_r5",
@@ -255,7 +259,7 @@ class Train(Section):
     """Epochs without a better validation figure after which training ends."""
     select: Figure | None = None
     """The validation figure by which the best epoch is chosen: the loss, or one of the task's. Default: oa of
-    classification, map of multilabel, rmse of regression, mean_recall of retrieval."""
+    classification, map of multilabel, rmse of regression, acc_50 of grounding, mean_recall of retrieval."""
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
     strategy: str = "auto"
@@ -289,8 +293,8 @@ class RecipeKeys(Section):
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
     task: TaskKind = "classification"
-    """One class a sample, any number of labels, quantities, or retrieval: finding what belongs to a sample of one
-    modality among those of another."""
+    """One class a sample, any number of labels, quantities; grounding: the box of what a phrase names in an image; or
+    retrieval: finding what belongs to a sample of one modality among those of another."""
     seed: NonNegativeInt = 0
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
@@ -300,7 +304,8 @@ class RecipeKeys(Section):
     loss: Any = None
     """A loss, a mapping from losses to weights, or a list of mappings with `name`, `weight` and options. A weight is a
     number, a schedule over epochs, or `uncertainty` or `dwa`, which are learned. Default: cross_entropy for
-    classification, binary_cross_entropy for multilabel, mse for regression, info_nce for retrieval."""
+    classification, binary_cross_entropy for multilabel, mse for regression, l1 for grounding, info_nce for
+    retrieval."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
     train: Train = Field(default_factory=lambda: Train())
@@ -310,7 +315,7 @@ class RecipeKeys(Section):
 
 def default_loss(task: object) -> str:
     """The loss of a recipe that names none."""
-    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "retrieval": "info_nce"}
+    named = {"multilabel": "binary_cross_entropy", "regression": "mse", "grounding": "l1", "retrieval": "info_nce"}
     return named.get(str(task), "cross_entropy")
 
 

@@ -28,6 +28,7 @@ TASKS = {
         "regression", ("x1", "y1", "x2", "y2"), (), SIZE, (10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0)
     ),
 }
+TASKS["grounding"] = Task("grounding", ("x1", "y1", "x2", "y2"), (), SIZE)
 TASKS["retrieval"] = replace(TASKS["classification"], kind="retrieval")
 WIDTHS = {"image": 8, "text": 6}
 
@@ -110,6 +111,8 @@ class LossSubject:
         values = torch.randn(SIZE, self.task.outputs, generator=torch.Generator().manual_seed(2))
         if self.task.kind == "regression":
             return values
+        if self.task.kind == "grounding":
+            return values.sigmoid()
         if self.task.kind == "multilabel":
             return (values > 0).float()
         return values.softmax(1) if self.mixed else torch.arange(SIZE) % 3

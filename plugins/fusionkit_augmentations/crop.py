@@ -40,6 +40,8 @@ class Crop(Augmentation):
         RequestError: a modality is unknown or no map, or nothing would be changed.
     """
 
+    moves = True
+
     def __init__(
         self,
         inputs: Mapping[str, InputSpec],

@@ -25,6 +25,8 @@ class Dihedral(Augmentation):
         RequestError: a modality is unknown or no map.
     """
 
+    moves = True
+
     def __init__(self, inputs: Mapping[str, InputSpec], *, modalities: list[str] | None = None):
         super().__init__(inputs)
         self.modalities = select("dihedral", inputs, modalities, fits=is_map, needs="maps C x H x W")

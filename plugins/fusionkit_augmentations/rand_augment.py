@@ -56,6 +56,7 @@ class RandAugment(Augmentation):
         if range is not None and range[0] >= range[1]:
             raise RequestError(f"rand_augment: the range {range} goes from black to white, upwards")
         self.range, self.geometric = range, geometric
+        self.moves = geometric
         self.modalities = select(
             "rand_augment",
             inputs,

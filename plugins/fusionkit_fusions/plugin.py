@@ -46,6 +46,9 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("fusion", "dual_fusion", f"{HERE}.dual_fusion:DualFusion", "two fusions and a vote of the branches")
     yield Component("fusion", "cross_attention", f"{HERE}.cross_attention:CrossAttention", "tokens read one another")
     yield Component(
+        "fusion", "region_attention", f"{HERE}.region_attention:RegionAttention", "words look at regions of an image"
+    )
+    yield Component(
         "fusion", "joint_transformer", f"{HERE}.joint_transformer:JointTransformer", "one transformer for all"
     )
     yield Component("fusion", "perceiver", f"{HERE}.perceiver:Perceiver", "a few latents read all tokens")

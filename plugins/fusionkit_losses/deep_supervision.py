@@ -28,7 +28,8 @@ class DeepSupervision(Loss):
     decay to zero, which is a schedule: `deep_supervision: {weight: {from: 0.2, to: 0, start: 1, end: 30}}`.
 
     The loss is cross-entropy of a classification, with soft targets too, and of a retrieval with classes; binary
-    cross-entropy, a mean over labels, of several labels; the squared error, a mean over quantities, of a regression.
+    cross-entropy, a mean over labels, of several labels; the squared error, a mean over quantities, of a regression
+    and of boxes.
 
     A branch whose modality a sample lacks says nothing of it: that pair of branch and sample adds zero, and the sum is
     divided by the number of samples, whatever they lack. So parts of a batch add up, a modality that is rare is
@@ -43,7 +44,7 @@ class DeepSupervision(Loss):
         RequestError: `of` is an empty list, or a retrieval has no classes.
     """
 
-    tasks = ("classification", "multilabel", "regression", "retrieval")
+    tasks = ("classification", "multilabel", "regression", "grounding", "retrieval")
     needs_branches = True
 
     def __init__(self, task: Task, *, of: Heads | list[Heads] = "branches", reduction: Literal["sum", "mean"] = "sum"):
@@ -74,5 +75,5 @@ class DeepSupervision(Loss):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.task.kind in ("classification", "retrieval"):
             return F.cross_entropy(logits, target, reduction="none", ignore_index=_WITHOUT_CLASS)
-        loss = F.mse_loss if self.task.kind == "regression" else F.binary_cross_entropy_with_logits
+        loss = F.mse_loss if self.task.kind in ("regression", "grounding") else F.binary_cross_entropy_with_logits
         return loss(logits, target.to(logits.dtype), reduction="none").mean(1)

@@ -60,7 +60,8 @@ class Distillation(Loss):
         cross_entropy:  - sum over k of p_t log p_l, larger by the teacher's entropy, with the same gradients
 
     Of several labels p is sigmoid(logits / T), and D the mean over labels of the same for two classes. Of a regression
-    D is the squared difference, a mean over quantities, and `temperature`, `t_squared` and `form` mean nothing.
+    and of boxes D is the squared difference, a mean over quantities, and `temperature`, `t_squared` and `form` mean
+    nothing.
 
     Gradients of D shrink about as 1 / T^2. Hinton multiplies by T^2, so that the weight may stay when T changes; Be
     Your Own Teacher does not, and has weight 0.3 at T = 3. So the switch changes the weight of D T^2-fold, ninefold at
@@ -163,7 +164,7 @@ class Distillation(Loss):
 
     def _divergence(self, learner: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"]) -> Float[Tensor, " B"]:
         """D, of each sample."""
-        if self.task.kind == "regression":
+        if self.task.kind in ("regression", "grounding"):
             return (learner - teacher).square().mean(1)
         own, taught = self._log_probabilities(learner), self._log_probabilities(teacher)
         kl = self.form == "kl"

@@ -23,7 +23,7 @@ class Huber(Loss):
         delta: in standard deviations of the quantity over the training samples.
     """
 
-    tasks = ("regression",)
+    tasks = ("regression", "grounding")
     reads_logits_alone = True
 
     def __init__(self, task: Task, *, delta: PositiveFloat = 1.0):

@@ -54,7 +54,7 @@ class InfoNCE(ModalityPairs):
         RequestError: supervised where the task has no classes.
     """
 
-    tasks = ("classification", "multilabel", "regression", "retrieval")
+    tasks = ("classification", "multilabel", "regression", "grounding", "retrieval")
     compares_samples = True
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+from torchvision.ops import box_convert, complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from fusionkit.contract import Loss
 from fusionkit.errors import RequestError
@@ -22,9 +22,10 @@ class IoU(Loss):
         diou:  1 - IoU + d^2 / c^2, d between the centres, c the diagonal of C; Zheng et al., AAAI 2020
         ciou:  diou + alpha v, v of the aspect ratios, alpha = v / (1 - IoU + v) without gradient; the same
 
-    and the mean over samples. A regression of exactly four quantities in the order x1, y1, x2, y2; they are brought
-    back to their own units first, since the shapes of standardised boxes mean nothing. Corners that come in the wrong
-    order are exchanged, so that any four numbers are a box; one without extent gets the least that can be told.
+    and the mean over samples. A grounding, or a regression of exactly four quantities in the order x1, y1, x2, y2;
+    these are brought back to their own units first, since the shapes of standardised boxes mean nothing. Corners that
+    come in the wrong order are exchanged, so that any four numbers are a box; one without extent gets the least that
+    can be told.
 
     DETR adds it to `l1`, with weights 2 (giou) and 5.
 
@@ -36,7 +37,7 @@ class IoU(Loss):
         RequestError: the task has not four quantities.
     """
 
-    tasks = ("regression",)
+    tasks = ("regression", "grounding")
     takes_mixed = False
     reads_logits_alone = True
     mean: Tensor
@@ -52,15 +53,18 @@ class IoU(Loss):
             "diou": distance_box_iou_loss,
             "ciou": complete_box_iou_loss,
         }[kind]
-        self.register_buffer("mean", torch.tensor(task.mean))
-        self.register_buffer("std", torch.tensor(task.std))
+        standardised = task.kind == "regression"
+        self.register_buffer("mean", torch.tensor(task.mean if standardised else (0.0,) * 4))
+        self.register_buffer("std", torch.tensor(task.std if standardised else (1.0,) * 4))
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         return self.of_boxes(self._boxes(output.logits), self._boxes(batch.target)).mean()
 
-    def _boxes(self, standardised: Float[Tensor, "B 4"]) -> Float[Tensor, "B 4"]:
-        """In their own units, corners in order."""
-        boxes = standardised.float() * self.std + self.mean
+    def _boxes(self, given: Float[Tensor, "B 4"]) -> Float[Tensor, "B 4"]:
+        """Corners in their own units and in order, from standardised corners, or from centre, width and height."""
+        boxes = given.float() * self.std + self.mean
+        if self.task.kind == "grounding":
+            boxes = box_convert(boxes, "cxcywh", "xyxy")
         first, second = boxes.unflatten(1, (2, 2)).sort(dim=1, stable=True).values.unbind(1)
         # Of width and height zero, the gradient of the aspect ratio would be NaN.
         least = torch.finfo(boxes.dtype).eps * (first.detach().abs() + self.std[2:])

@@ -11,12 +11,13 @@ from fusionkit.flow import Batch, Output
 
 
 class L1(Loss):
-    """Mean absolute error of the standardised quantities: the mean over quantities and samples.
+    """Mean absolute error of the standardised quantities, or of the centre, width and height of boxes: the mean over
+    quantities and samples.
 
     It asks for the median, so single samples that are far off pull less than in `mse`.
     """
 
-    tasks = ("regression",)
+    tasks = ("regression", "grounding")
     reads_logits_alone = True
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:

@@ -11,9 +11,10 @@ from fusionkit.flow import Batch, Output
 
 
 class MSE(Loss):
-    """Mean squared error of the standardised quantities: the mean over quantities and samples."""
+    """Mean squared error of the standardised quantities, or of the centre, width and height of boxes: the mean over
+    them and over samples."""
 
-    tasks = ("regression",)
+    tasks = ("regression", "grounding")
     reads_logits_alone = True
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:

@@ -195,7 +195,8 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
         (
             "task: segmentation",
             "fusion",
-            "r.yaml:9:1: task: should be 'classification', 'multilabel' or 'regression', not the text 'segmentation'",
+            "r.yaml:9:1: task: should be 'classification', 'multilabel', 'regression', 'grounding' or 'retrieval', "
+            "not the text 'segmentation'",
         ),
         ("  hsi: palin", "  hsi", "r.yaml:8:3: modalities.hsi: no encoder is named 'palin'; did you mean 'plain'?"),
         (
