@@ -36,7 +36,8 @@ class Opened:
         dataset, inputs, index: as the dataset gives them.
         class_names: to print, in the order of the classes.
         partitions: one, or one a fold; without bad samples.
-        groups: one value a sample where the recipe keeps samples together by a column; None elsewhere.
+        groups: one value a sample where the recipe keeps samples together by a column, or where the dataset says that
+            some show the same thing; None elsewhere. Intervals resample them.
         survey: what one reading of all samples found.
         teachers: the runs that a term of the loss names; `inputs` holds their modalities too.
         tokenizers: for each partition, per modality of text, what turns it into tokens.
@@ -94,6 +95,8 @@ def open_data(recipe: Recipe, progress: Progress) -> Opened:
             inputs |= teacher.inputs
         partitions = divide(index, recipe.data.split, folds=recipe.data.folds == "all")
         groups = named_groups(index, recipe.data.split)
+        if groups is None and index.groups is not None and len(np.unique(index.groups)) < len(index):
+            groups = np.asarray(index.groups)
         bar, move = progress.counter("reading the data")
         with bar:
             found = survey(
