@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fusionkit.errors import BadSample, DataError, FusionkitError, RecipeError, RequestError, ShapeError
     from fusionkit.experiment import run
     from fusionkit.flow import Batch, Features, FeatureSpec, Fused, Input, InputSpec, Output, Task
+    from fusionkit.grid_run import grid
     from fusionkit.options import DataPath, Probability
     from fusionkit.recipe import Recipe, load_recipe
     from fusionkit.result import Result
@@ -44,6 +45,7 @@ _HOMES = {
     "errors": ("BadSample", "DataError", "FusionkitError", "RecipeError", "RequestError", "ShapeError"),
     "experiment": ("run",),
     "flow": ("Batch", "FeatureSpec", "Features", "Fused", "Input", "InputSpec", "Output", "Task"),
+    "grid_run": ("grid",),
     "options": ("DataPath", "Probability"),
     "recipe": ("Recipe", "load_recipe"),
     "result": ("Result",),
@@ -80,6 +82,7 @@ __all__ = [
     "Task",
     "TextEncoder",
     "Tokenizer",
+    "grid",
     "hookimpl",
     "load_recipe",
     "run",
