@@ -1,4 +1,4 @@
-"""Dead links, truncated images and a reader that never comes back: an epoch of image-text pairs goes on without them."""
+"""Dead links, truncated images and a reader that never comes back: an epoch of pairs goes on without them."""
 
 from __future__ import annotations
 

@@ -484,7 +484,7 @@ def test_blocks_clear_a_given_val_too() -> None:
 
 
 def test_bad_samples_leave_the_partition_and_its_findings_stay() -> None:
-    partition = Partition(np.array([0, 3]), np.array([1]), np.array([2, 4]), "x", 5, 6, 7)
+    partition = Partition(np.array([0, 3]), np.array([1]), np.array([2, 4]), "x", 5, 6, shared_groups=7)
     kept = partition.keep(np.array([True, True, False, True, True]))
     assert [held.tolist() for held in kept.parts().values()] == [[0, 3], [1], [4]]
     assert (kept.fold, kept.left_out, kept.shared_pixels, kept.shared_groups) == ("x", 5, 6, 7)
