@@ -6,7 +6,7 @@ Letters in shapes: n samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,6 +141,18 @@ def compare(
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     number = None if groups is None else len(np.unique(np.asarray(groups)))
     return Comparison(len(cells), differences, only_first, only_second, p_value, number)
+
+
+def weighed(target: ArrayLike, prediction: ArrayLike, classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns whole weights of the samples `[r, n]` into the headline figures `[r, len(NAMES)]`.
+
+    Arguments and errors as for `confusion`.
+    """
+    cells = _cells(classes, target, prediction)
+    unique, cell = np.unique(cells, return_inverse=True)
+    margins = _Margins(unique // classes, unique % classes, classes)
+    held = csr_array((np.ones(len(cell), np.int64), (cell, np.arange(len(cell)))))
+    return lambda counts: _stack(margins((held @ counts.T).T))
 
 
 class _Margins:

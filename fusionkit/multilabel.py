@@ -6,7 +6,7 @@ n samples, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,14 @@ def compare(
     number = None if groups is None else len(np.unique(np.asarray(groups)))
     test = "sign-flip test of labels right"
     return Comparison(n, differences, None, None, p_value, number, test, by_group=groups is not None)
+
+
+def weighed(target: ArrayLike, probabilities: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns whole weights of the samples `[r, n]` into the headline figures `[r, len(NAMES)]`.
+
+    Arguments and errors as for `figures`.
+    """
+    return _Weighed(*_checked(target, probabilities))
 
 
 def per_label(target: ArrayLike, probabilities: ArrayLike, names: Sequence[str]) -> tuple[LabelFigures, ...]:

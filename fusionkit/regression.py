@@ -5,7 +5,7 @@ Errors have the unit of what is predicted. Letters in shapes: n samples, K quant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,18 +90,34 @@ def compare(
     truth, one = _checked(target, first)
     _, other = _checked(target, second)
     weigh = _Weighed(truth, one), _Weighed(truth, other)
-    n, quantities = truth.shape
+    n = len(truth)
     differences = bootstrap(
         np.arange(n), NAMES, lambda c: weigh[0].means(c) - weigh[1].means(c), groups=groups, seed=seed
     )
-    apart = (one - truth) ** 2 - (other - truth) ** 2
-    if quantities > 1:
-        variance = truth.var(0)
-        apart = apart / np.where(variance > 0, variance, 1)
-    p_value = sign_flip_test(apart.mean(1), groups=groups, seed=seed)
+    apart = squared_errors(truth, one) - squared_errors(truth, other)
+    p_value = sign_flip_test(apart, groups=groups, seed=seed)
     number = None if groups is None else len(np.unique(np.asarray(groups)))
     test = "sign-flip test of squared errors"
     return Comparison(n, differences, None, None, p_value, number, test, by_group=groups is not None)
+
+
+def squared_errors(target: ArrayLike, prediction: ArrayLike) -> np.ndarray:
+    """Of each sample `[n]`; of several quantities the mean, each in units of its target's variance."""
+    truth, found = _checked(target, prediction)
+    squares: np.ndarray = (found - truth) ** 2
+    if truth.shape[1] > 1:
+        variance = truth.var(0)
+        squares = squares / np.where(variance > 0, variance, 1)
+    mean: np.ndarray = squares.mean(1)
+    return mean
+
+
+def weighed(target: ArrayLike, prediction: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns weights of the samples `[r, n]` into the headline figures `[r, len(NAMES)]`.
+
+    Arguments and errors as for `figures`.
+    """
+    return _Weighed(*_checked(target, prediction)).means
 
 
 def per_quantity(

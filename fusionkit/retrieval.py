@@ -11,7 +11,7 @@ Letters in shapes: n samples, each a thing with one of its descriptions; m thing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,19 @@ def compare(
     p_value = sign_flip_test(one.shares() - other.shares(), groups=held, seed=seed)
     number, test = len(np.unique(held)), "sign-flip test of recalls"
     return Comparison(n, differences, None, None, p_value, number, test, by_group=True)
+
+
+def weighed(target: ArrayLike, answers: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns weights of the samples `[r, n]` into the headline figures `[r, len(NAMES)]`.
+
+    Arguments and errors as for `rank`.
+    """
+    return _Weighed(*rank(target, answers), len(np.asarray(target)))
+
+
+def shares(target: ArrayLike, answers: ArrayLike) -> np.ndarray:
+    """What each sample adds to the mean recall, `[n]`; arguments and errors as for `rank`."""
+    return _Weighed(*rank(target, answers), len(np.asarray(target))).shares()
 
 
 def recalls(target: ArrayLike, answers: ArrayLike, most: int) -> tuple[np.ndarray, np.ndarray]:
