@@ -222,6 +222,9 @@ class Loss(nn.Module, ABC):
     compares_samples: bool = False
     """True where the term compares the samples of a batch with each other, so that the terms of its parts do not add
     up: `train.accumulate` is refused beside it."""
+    compares_modalities: bool = False
+    """True where the term compares embeddings of modalities with each other, which `compared` tells: they are watched
+    for a collapse."""
     takes_mixed: bool = True
     """False where mixed samples mean nothing to the term: MixUp and CutMix are refused beside it."""
     needs_penalty: str | None = None
@@ -249,6 +252,15 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         """The term's value, a mean over the samples of the batch."""
+
+    def compared(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """Per modality the vectors of one width that the term compares, if it `compares_modalities`."""
+        return {}
+
+    def figures(self) -> dict[str, float]:
+        """Figures of the term's state, logged after every epoch as `loss/TERM/NAME`. One that is called `temperature`,
+        of a softmax over similarities, is looked at where embeddings collapse."""
+        return {}
 
     def count(self, batch: Batch) -> float | Tensor:
         """What that mean is over, so that parts of a batch, and processes, add up to the whole.

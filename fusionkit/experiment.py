@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Answer:
         best_epoch: the one chosen by validation.
         seconds: spent in training.
         seen: training samples seen.
+        warnings: `Fit.warnings`.
     """
 
     index: np.ndarray
@@ -52,9 +53,10 @@ class Answer:
     best_epoch: int
     seconds: float
     seen: int
+    warnings: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        told = {name: getattr(self, name) for name in ("history", "best_epoch", "seconds", "seen")}
+        told = {name: getattr(self, name) for name in ("history", "best_epoch", "seconds", "seen", "warnings")}
         part = path.with_suffix(".part.npz")
         np.savez(part, index=self.index, answers=self.answers, told=np.array(json.dumps(told)))
         part.replace(path)
@@ -257,7 +259,7 @@ def _answer(
     objective = fit(job, fabric, progress, callbacks)
     batches = in_order(samples, partition.test, fabric, recipe.data.batch_size, recipe.data.num_workers)
     found = evaluate(objective, batches, fabric, opened.index.targets, with_terms=False)
-    answer = Answer(found.index, found.answers, job.history, job.best_epoch, job.seconds, job.seen)
+    answer = Answer(found.index, found.answers, job.history, job.best_epoch, job.seconds, job.seen, job.warnings)
     if fabric.is_global_zero:
         answer.save(finished)
     return answer

@@ -80,6 +80,7 @@ def finish(
         folder.write_predictions(held, opened.class_names, f"baselines/{name}")
     if main.confusion is not None:
         folder.write_confusion(main.confusion, opened.class_names)
+    warned = [f"{name}: {text}" for name, given in answers.items() for answer in given for text in answer.warnings]
     told = [remark for answer in answers[MAIN] for remark in remarks(recipe.fusion.target, answer.history)]
     sections = load_registry().manager.hook.fusionkit_report_sections(run=Run(folder.path, result))
     report = ReportData(
@@ -91,7 +92,7 @@ def finish(
         bad=opened.survey.bad,
         provenance=provenance,
         resolved=to_yaml(recipe.resolved()),
-        notes=[*notes, *dict.fromkeys(told)],
+        notes=[*notes, *warned, *dict.fromkeys(told)],
         selected=recipe.train.select,
         sections=[section for provided in sections for section in provided],
     )

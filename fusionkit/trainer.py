@@ -21,6 +21,7 @@ from torch import nn
 
 from fusionkit.balance import GradientBalance
 from fusionkit.contract import Encoder, Fusion, Loss, Mixing
+from fusionkit.embedding_watch import EmbeddingWatch
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
 from fusionkit.flow import Batch
 from fusionkit.headlines import ERRORS, primary
@@ -58,6 +59,7 @@ class Fit:
         best_epoch: the epoch chosen by validation, from 1.
         seconds: spent in training, validation left out.
         seen: training samples seen.
+        warnings: what was said of embeddings that collapse.
     """
 
     name: str
@@ -83,11 +85,12 @@ class Fit:
     stale: int = 0
     seconds: float = 0.0
     seen: int = 0
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def progress_state(self) -> dict[str, Any]:
         """What a resumed run needs to know besides weights; no generator state, because randomness is counted."""
-        names = ("history", "epoch", "step", "parts", "best_epoch", "stale", "seconds", "seen")
+        names = ("history", "epoch", "step", "parts", "best_epoch", "stale", "seconds", "seen", "warnings")
         return {name: getattr(self, name) for name in names}
 
     def mix(self, batch: Batch, rank: int) -> Batch:
@@ -151,6 +154,7 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
     if job.settings.balance is not None and len(job.model.encoders) > 1:  # a baseline may have a single one
         balance = GradientBalance(job.model, job.settings.balance, fabric, job.seed)
     step = Step(job, fabric, wrapped, optimizer, progress, balance, rates)
+    watch = EmbeddingWatch(job)
     steps = len(order) * job.settings.epochs
     warmup = max(job.settings.warmup_steps, round(job.settings.warmup_epochs * len(order)))
     _call(callbacks, "on_fit_start", job)
@@ -169,12 +173,15 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             progress.line(f"{job.name}: {_told_of(job.settings, rates.stage)} begins with epoch {job.epoch + 1}")
         steps_done, started = [], time.perf_counter()
         shown = progress.track(batches, f"{job.name} epoch {job.epoch + 1}/{job.settings.epochs}", len(order))
-        with plainly(batches):
+        with plainly(batches), watch.attached():
             for batch in shown:
                 factor = rate(job.step, steps, warmup, job.settings.schedule)
                 rates.set(factor)
                 steps_done.append(step(job.mix(batch, fabric.global_rank)))
                 job.step += 1
+                for warning in watch.warning():
+                    job.warnings.append(f"in step {job.step} of epoch {job.epoch + 1} {warning}")
+                    progress.line(f"warning: {job.name}: {job.warnings[-1]}")
                 _call(callbacks, "on_step_end", job, steps_done[-1].terms())
         elapsed = time.perf_counter() - started
         job.seconds += elapsed
@@ -189,6 +196,9 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
         row |= {"train/loss": sum(means.weighted_terms().values())}
         row |= _validate(job, fabric, wrapped, held_out)
         row |= {f"fusion/{name}": float(value) for name, value in job.model.fusion.figures().items()}
+        for name, loss in job.losses.items():
+            row |= {f"loss/{name}/{figure}": float(value) for figure, value in loss[0].figures().items()}
+        row |= watch.figures()
         if balance is not None:
             row |= balance.figures()
         job.history.append(row)

@@ -74,6 +74,9 @@ class InfoNCE(ModalityPairs):
         self.supervised = supervised
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
+    def figures(self) -> dict[str, float]:
+        return {"temperature": float((-self.logit_scale.detach()).exp())}
+
     def after_step(self) -> None:
         with torch.no_grad():
             self.logit_scale.clamp_(0, math.log(100))

@@ -28,6 +28,8 @@ class ModalityPairs(Loss):
         RequestError: `between` does not name two modalities or more.
     """
 
+    compares_modalities = True
+
     def __init__(self, task: Task, between: list[str] | None, dim: int | None):
         super().__init__(task)
         if between is not None and (len(between) < 2 or len(set(between)) < len(between)):
@@ -59,11 +61,15 @@ class ModalityPairs(Loss):
 
     def forward(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
         with torch.autocast(output.logits.device.type, enabled=False):
-            units = {}
-            for name in dict.fromkeys(name for pair in self.pairs for name in pair):
-                value = contrast.real(output.embeddings[name], batch.present[name])
-                units[name] = contrast.unit(self.projections[name](value) if self.projections else value)
-            return self.compare(units, batch)
+            return self.compare(self.compared(output, batch), batch)
+
+    def compared(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """The unit vectors of each modality; those of absent ones are zero."""
+        units = {}
+        for name in dict.fromkeys(name for pair in self.pairs for name in pair):
+            value = contrast.real(output.embeddings[name], batch.present[name])
+            units[name] = contrast.unit(self.projections[name](value) if self.projections else value)
+        return units
 
     @abstractmethod
     def compare(self, units: dict[str, Float[Tensor, "B _"]], batch: Batch) -> Float[Tensor, ""]:
