@@ -15,6 +15,7 @@ import numpy as np
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
 from fusionkit.figures import Curve, confusion_figure, learning_curves, term_curves
 from fusionkit.figures_baselines import baseline_figure
+from fusionkit.figures_gap import gap_figure
 from fusionkit.figures_grounding import overlaps
 from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
@@ -92,11 +93,13 @@ def write_report(folder: RunFolder, data: ReportData) -> None:
 
 def draw(data: ReportData) -> dict[str, Figure]:
     """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities, `overlap` of boxes
-    or `recall` of a retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where there are
-    some."""
+    or `recall` and `gap` of a retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where
+    there are some."""
     result = data.result
     deciding = data.selected if data.selected in LABELS else primary(result.task)
     figures = dict([_answers_figure(data)])
+    if result.task == "retrieval" and not result.folds and (drawn := _gap(data)) is not None:
+        figures["gap"] = drawn
     figures["learning_curves"] = learning_curves(data.curves, figure=deciding, label=LABELS[deciding])
     if len(terms(data.curves)) > 1:
         figures["loss_terms"] = term_curves(data.curves)
@@ -104,6 +107,12 @@ def draw(data: ReportData) -> dict[str, Figure]:
         note = f"{result.n:,} samples ({result.split}), 95 % intervals by {result.interval}"
         figures["baselines"] = baseline_figure(result.table(), figures=COMPARED[result.task], note=note)
     return figures
+
+
+def _gap(data: ReportData) -> Figure | None:
+    one, other = data.result.modalities
+    title, subtitle = f"{data.result.name}: modality gap", f"embeddings of {one} and {other} ({data.result.split})"
+    return gap_figure(data.predictions.answers, (one, other), title=title, subtitle=subtitle, seed=data.result.seed)
 
 
 def terms(curves: Sequence[Curve]) -> list[str]:
@@ -158,7 +167,8 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
         protocol=PROTOCOL,
-        states=_states(data.curves),
+        states=_states(data.curves, ("fusion/", "balance/", "loss/")),
+        embeddings=_states(data.curves, ("embedding/",)),
         costs=_costs(data.result),
         provenance=_provenance(data.provenance),
     )
@@ -208,12 +218,12 @@ def _weights(curves: Sequence[Curve]) -> list[tuple[str, list[float]]]:
     return [(name, [shown(f"{kind}/{name}") for kind in ("weight", "train", "weighted")]) for name in terms(curves)]
 
 
-def _states(curves: Sequence[Curve]) -> list[tuple[str, list[float]]]:
-    """A row a figure of the fusion's state or of the balance: in the first, the chosen and the last epoch.
+def _states(curves: Sequence[Curve], kinds: tuple[str, ...]) -> list[tuple[str, list[float]]]:
+    """A row a figure of these kinds: in the first, the chosen and the last epoch.
 
     Of several folds, the mean; a fold that lacks the figure in that epoch is left out.
     """
-    names = [name for curve in curves for row in curve.rows for name in row if name.startswith(("fusion/", "balance/"))]
+    names = [name for curve in curves for row in curve.rows for name in row if name.startswith(kinds)]
 
     def shown(name: str, pick: Callable[[Curve], int]) -> float:
         values = [row[name] for row in (curve.rows[pick(curve)] for curve in curves) if name in row]

@@ -162,7 +162,7 @@ def test_figures_of_the_fusion_are_means_over_the_folds():
     assert "fusion/share 0.05 0.175 0.4" in page
     assert "balance/image 0.7 – –" in page
     assert "Means over the folds." in page
-    assert "State of the fusion" not in Page(render(report_data(), IMAGES)).rows()
+    assert "State of fusion" not in Page(render(report_data(), IMAGES)).rows()
 
 
 def test_report_is_one_file_that_needs_no_other():
