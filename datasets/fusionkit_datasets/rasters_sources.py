@@ -20,6 +20,7 @@ from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform
 from rasterio.windows import Window
 
 from fusionkit.errors import DataError
@@ -34,6 +35,8 @@ _CACHE_MEGABYTES = 256
 """Decoded blocks that GDAL keeps, a process: its default is a share of all memory, which many workers exceed."""
 _OPEN_FILES = 256
 """Files held open, a process: systems allow 1,024."""
+_REACH = 3
+"""Pixels beyond a window that resampling may look at, at full resolution."""
 
 
 class OfFile(Keys):
@@ -97,6 +100,7 @@ class Opened:
         nodata: as numbers of the raster's type; None where no value means that.
         masked: it has a mask, or a band of transparency, of its own.
         warp: how to make the warped view again, smaller; empty where it is the file.
+        straight: whether the warped view is no more than the file at another resolution, every pixel with a value.
     """
 
     path: Path
@@ -105,6 +109,7 @@ class Opened:
     nodata: np.generic | None
     masked: bool
     warp: Mapping[str, Any] = field(default_factory=dict)
+    straight: bool = False
 
     def of_band(self, band: int) -> Opened:
         """The same, of which one band is read."""
@@ -123,6 +128,11 @@ class Opened:
         inside = Window(start, first, end - start, last - first)
         if not isinstance(raster, WarpedVRT):
             values, missing = self._read(raster, inside)
+        elif (source := self._behind(inside)) is not None:  # what the warp would make of it, in half the time
+            shape = (len(self.bands), int(inside.height), int(inside.width))
+            how = self.warp["resampling"]
+            values = raster.src_dataset.read(self.bands, window=source, out_shape=shape, resampling=how)
+            missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(shape, dtype=bool)
         else:  # the whole view is made of broad blocks, of which most would be warped for nothing
             corner = raster.window_transform(inside)
             size = {"height": inside.height, "width": inside.width}
@@ -132,6 +142,22 @@ class Opened:
             return values, missing
         around = ((0, 0), (first - top, top + height - last), (start - left, left + width - end))
         return np.pad(values, around), np.pad(missing, around, constant_values=True)
+
+    def _behind(self, inside: Window) -> Window | None:
+        """The window of the file that a window of the view shows, where it can be read `straight`: none of the pixels
+        that are resampled lies beyond the file's edge."""
+        if not self.straight:
+            return None
+        source = self.raster.src_dataset
+        view, own = self.raster.transform, source.transform
+        across, down = view.a / own.a, view.e / own.e  # pixels of the file in one of the view
+        left = (view.c - own.c) / own.a + inside.col_off * across
+        top = (view.f - own.f) / own.e + inside.row_off * down
+        width, height = inside.width * across, inside.height * down
+        edge = _REACH * max(1, across, down)
+        if min(left, top) < edge or left + width > source.width - edge or top + height > source.height - edge:
+            return None
+        return Window(left, top, width, height)
 
     def _read(self, raster: DatasetReader, inside: Window | None) -> tuple[np.ndarray, np.ndarray]:
         """Values and where they are missing."""
@@ -226,7 +252,8 @@ def open_raster(
     of_band = raster.mask_flag_enums  # found anew at every look
     flags = {flag for number in bands for flag in of_band[number - 1]}
     masked = bool(flags & {MaskFlags.per_dataset, MaskFlags.alpha})
-    return Opened(path, raster, bands, _as_type(nodata, dtype), masked, warp)
+    straight = bool(warp) and _straight(raster.src_dataset, warp)
+    return Opened(path, raster, bands, _as_type(nodata, dtype), masked, warp, straight)
 
 
 def _measured(raster: DatasetReader) -> list[int]:
@@ -252,6 +279,10 @@ def _warp(raster: DatasetReader, target: Target, nodata: float | None, how: Resa
     dtype = raster.dtypes[0] if how in (Resampling.nearest, Resampling.mode) else _wide(raster)
     has_alpha = len(_measured(raster)) < raster.count
     unknown = nodata is None and not has_alpha
+    # GDAL would guess it from the windows' sizes, so that a small window would be smoothed otherwise than a large one.
+    pixel, _, _ = calculate_default_transform(raster.crs, target.crs, raster.width, raster.height, *raster.bounds)
+    if raster.crs == target.crs and _upright(raster.transform):
+        pixel = raster.transform
     beyond = np.nan if unknown and dtype.startswith("float") else nodata  # takes half the time of a band of alpha
     return {
         "crs": target.crs,
@@ -260,7 +291,16 @@ def _warp(raster: DatasetReader, target: Target, nodata: float | None, how: Resa
         "nodata": beyond,
         "add_alpha": unknown and beyond is None,
         "dtype": dtype,
+        "XSCALE": pixel.a / target.transform.a,
+        "YSCALE": pixel.e / target.transform.e,
     }
+
+
+def _straight(source: DatasetReader, warp: Mapping[str, Any]) -> bool:
+    """Whether reading the file at another resolution gives what warping it does, as of GDAL's common resamplings."""
+    whole = warp["src_nodata"] is None and all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums)
+    alike = source.crs == warp["crs"] and _upright(source.transform)
+    return whole and alike and source.dtypes[0] == warp["dtype"]
 
 
 def _wide(raster: DatasetReader) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from fusionkit_datasets import rasters_sources
-from fusionkit_datasets.rasters_sources import OpenFiles, Source, files_of, open_raster
+from fusionkit_datasets.rasters_sources import OpenFiles, Source, Target, files_of, open_raster
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from scipy.ndimage import map_coordinates
 
 from fusionkit.errors import DataError
 
@@ -75,3 +81,61 @@ def test_nodata_of_floats_as_text(tmp_path: Path, geotiff):
     values[0, 1, 1] = -3.4e38
     opened = open_raster(geotiff(tmp_path / "a.tif", values, nodata=-3.3999999521443642e38), Source(file=Path("any")))
     assert np.argwhere(opened.window(0, 0, 4, 4)[1]).tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("how", ["nearest", "mode", "bilinear", "cubic", "average"])
+@pytest.mark.parametrize("resolution", [5, 7.3, 10, 20, 30, 40])
+def test_reading_straight_is_warping(tmp_path: Path, how: str, resolution: float):
+    """Windows in the middle and at the edges, against GDAL's warp of the whole view."""
+    path, random = tmp_path / "a.tif", np.random.default_rng(0)
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 2, "height": 90, "width": 80, "crs": "EPSG:32617"}
+    with rasterio.open(path, "w", **profile, transform=from_origin(400_003, 4_000_000, 20, 20)) as file:
+        file.write(random.normal(size=(2, 90, 80)).astype(np.float32))
+    target = Target(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, resolution, resolution), 300, 300)
+    opened = open_raster(path, Source(file=path), target, how)
+    assert opened.straight
+    read = {"straight": 0, "warped": 0}
+    for top, left in [(0, 0), *random.integers(0, int(1500 / resolution), (30, 2)).tolist()]:
+        found = opened.window(top, left, 12, 10)
+        assert found is not None
+        read["warped" if opened._behind(Window(left, top, 10, 12)) is None else "straight"] += 1
+        expected = replace(opened, straight=False).window(top, left, 12, 10)
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+        whole = opened.raster.read(window=Window(left, top, 10, 12), boundless=False)
+        np.testing.assert_allclose(found[0][~found[1]], whole[~np.isnan(whole)], atol=1e-6)
+    assert all(read.values())
+
+
+def test_only_whole_rasters_are_read_straight(tmp_path: Path):
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 9, "width": 9, "crs": "EPSG:32617"}
+    for name, more in {"hole": {"nodata": 0}, "whole": {}, "numbers": {"dtype": "uint8"}}.items():
+        with rasterio.open(tmp_path / name, "w", **profile | more, transform=from_origin(0, 90, 10, 10)) as file:
+            file.write(np.ones((1, 9, 9), np.uint8))
+    here = Target(CRS.from_epsg(32617), from_origin(0, 90, 5, 5), 18, 18)
+    away = Target(CRS.from_epsg(32618), from_origin(0, 90, 5, 5), 18, 18)
+
+    def straight(name: str, target: Target, how: str) -> bool:
+        return open_raster(tmp_path / name, Source(file=tmp_path / name), target, how).straight
+
+    assert straight("whole", here, "bilinear")
+    assert straight("numbers", here, "nearest")
+    assert not straight("numbers", here, "bilinear")  # interpolated numbers are no whole ones
+    assert not straight("hole", here, "bilinear")
+    assert not straight("whole", away, "bilinear")
+
+
+def test_small_windows_are_interpolated_like_large_ones(tmp_path: Path):
+    """Half a pixel beside its own grid, against SciPy: GDAL's own guess would smooth windows of a few pixels."""
+    path, values = tmp_path / "a.tif", np.random.default_rng(0).normal(size=(90, 80)).astype(np.float32)
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 90, "width": 80, "crs": "EPSG:32617"}
+    with rasterio.open(path, "w", **profile, transform=from_origin(400_010, 4_000_000, 20, 20), nodata=-9999) as file:
+        file.write(values, 1)
+    target = Target(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, 20, 20), 90, 80)
+    opened = open_raster(path, Source(file=path), target, "bilinear")
+    assert not opened.straight
+    for size in (5, 12, 60):
+        found = opened.window(17, 13, size, size)
+        assert found is not None
+        rows, columns = np.meshgrid(17 + np.arange(size), 12.5 + np.arange(size), indexing="ij")
+        np.testing.assert_allclose(found[0][0], map_coordinates(values, [rows, columns], order=1), atol=1e-6)
