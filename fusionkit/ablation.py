@@ -178,13 +178,11 @@ def ablation(cells: Sequence[tuple[Cell, Run]], reference: str | None = None, *,
     levels = {cell.name: dict(cell.levels) for cell, _ in cells}
     _refuse_repeated(found)
     beside = _baselines(cells, reference)
-    found = [answered(name, seed_, run, shared, stem) for name, stem, seed_, run in beside] + found
+    models = [answered(name, seed_, run, shared, stem) for name, stem, seed_, run in beside] + found
     groups = KINDS[shared.task].resampled(shared.target, shared.groups)
-    values, drawn = Resamples(len(shared.ids), groups, seed).figures([model.weigh for model in found])
-    table = _Table(shared.task, found, values, drawn, groups, seed)
-    rows = [table.row(name, levels.get(name, {}), {name for name, *_ in beside}) for name in table.names]
-    if reference not in table.names:
-        raise RequestError(f"there is no variant {reference!r} to compare with{suggestion(reference, table.names)}")
+    rows = compared(shared.task, models, reference, groups=groups, seed=seed)
+    baselines = {name for name, *_ in beside}
+    rows = [replace(row, levels=levels.get(row.name, {}), is_baseline=row.name in baselines) for row in rows]
     result = cells[0][1].result
     return Ablation(
         shared.task,
@@ -193,10 +191,37 @@ def ablation(cells: Sequence[tuple[Cell, Run]], reference: str | None = None, *,
         result.classes,
         result.units,
         reference,
-        tuple(_compared(rows, reference, table)),
+        tuple(rows),
         interval_note(len(shared.ids), groups).removeprefix("bootstrap over "),
         tuple(_notes(rows, reference)),
     )
+
+
+def compared(
+    task: str, models: Sequence[Answered], reference: str, *, groups: np.ndarray | None = None, seed: int = 0
+) -> list[Row]:
+    """A row for each name among the models, with its contrast to the reference.
+
+    Args:
+        task: the kind of task.
+        models: one a name and seed, all of the same samples.
+        reference: the name of one.
+        groups: a value a sample, where samples belong together.
+        seed: of the resampling.
+
+    Raises:
+        RequestError: no model has the name of the reference.
+    """
+    values, drawn = Resamples(len(models[0].merits), groups, seed).figures([model.weigh for model in models])
+    table = _Table(task, models, values, drawn, groups, seed)
+    if reference not in table.place:
+        raise RequestError(f"there is no variant {reference!r} to compare with{suggestion(reference, table.place)}")
+    rows = [table.row(name) for name in table.place]
+    found = {row.name: table.contrast(row.name, reference) for row in rows if row.name != reference}
+    made = {name: contrast for name, contrast in found.items() if contrast is not None}
+    adjusted = holm([contrast.p_value for contrast in made.values()])
+    told = {name: replace(made[name], adjusted=value) for name, value in zip(made, adjusted, strict=True)}
+    return [replace(row, against=told.get(row.name)) for row in rows]
 
 
 class _Table:
@@ -213,26 +238,24 @@ class _Table:
     ):
         self.task, self.models, self.values, self.drawn = task, models, values, drawn
         self.groups, self.seed = groups, seed
-        self.names = list(dict.fromkeys(model.name for model in models))
-        self.place: dict[str, dict[int, int]] = {name: {} for name in self.names}
+        self.place: dict[str, dict[int, int]] = {model.name: {} for model in models}
         for k in sorted(range(len(models)), key=lambda k: models[k].seed):
             self.place[models[k].name][models[k].seed] = k
 
-    def row(self, name: str, levels: dict[str, str], baselines: set[str]) -> Row:
+    def row(self, name: str) -> Row:
         places = list(self.place[name].values())
         models = [self.models[k] for k in places]
         figures = HEADLINES[self.task]
         counted = {model.seed: model.confusion for model in models if model.confusion is not None}
         return Row(
             name,
-            levels,
+            {},
             {model.seed: str(model.run.path) for model in models},
             {self.models[k].seed: dict(zip(figures, self.values[k].tolist(), strict=True)) for k in places},
             {figure: over_seeds(self.values[places, f], self.drawn[:, places, f]) for f, figure in enumerate(figures)},
             _mean_cost([model.cost for model in models]),
             counted or None,
             {model.seed: model.code for model in models},
-            name in baselines,
         )
 
     def contrast(self, name: str, reference: str) -> Contrast | None:
@@ -281,15 +304,6 @@ def _over_seeds_alone(one: np.ndarray, other: np.ndarray) -> float:
         return float(one[0] == other[0])
     p_value = float(ttest_rel(one, other).pvalue)
     return 1.0 if np.isnan(p_value) else p_value
-
-
-def _compared(rows: Sequence[Row], reference: str, table: _Table) -> list[Row]:
-    """The rows with their contrasts, whose p-values are adjusted over all of them."""
-    found = {row.name: table.contrast(row.name, reference) for row in rows if row.name != reference}
-    made = {name: contrast for name, contrast in found.items() if contrast is not None}
-    adjusted = holm([contrast.p_value for contrast in made.values()])
-    told = {name: replace(made[name], adjusted=value) for name, value in zip(made, adjusted, strict=True)}
-    return [replace(row, against=told.get(row.name)) for row in rows]
 
 
 def _refuse_repeated(found: Sequence[Answered]) -> None:

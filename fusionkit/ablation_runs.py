@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusionkit.errors import DataError, RequestError
+from fusionkit.grid_folder import origin
 from fusionkit.kinds import KINDS
 from fusionkit.paired import merits, weighed
 from fusionkit.predictions import Predictions, read_predictions
 from fusionkit.result import Cost
 from fusionkit.runs import Run
 
-READING_ONLY = ("num_workers", "timeout")
-"""Keys of `data` that change nothing in what is read."""
+_NOT_CONTENT = ("num_workers", "timeout", "root", "batch_size")
+"""Keys of `data` that do not say what is read. Where the data lie does not matter: their fingerprint does."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,13 @@ def answered(name: str, seed: int, run: Run, shared: Shared, stem: str = "predic
 
 
 def code_version(run: Run) -> str:
-    """The commit of the code, with a `+` where its files were changed; outside a repository fusionkit's version."""
-    git = run.provenance.get("git")
+    """The commit of the code; where its files were changed with a `+` and, of a grid's runs, their hash. Outside a
+    repository fusionkit's version."""
+    git, files = run.provenance.get("git"), origin(run.path).code or ""
     if isinstance(git, dict) and git.get("commit"):
-        return f"{git['commit'][:10]}{'+' if git.get('changed') else ''}"
-    return f"fusionkit {(run.provenance.get('packages') or {}).get('fusionkit-geo', 'of unknown version')}"
+        return f"{git['commit'][:10]}+{files}" if git.get("changed") else str(git["commit"][:10])
+    version = (run.provenance.get("packages") or {}).get("fusionkit-geo", "of unknown version")
+    return f"fusionkit {version} {files}".rstrip()
 
 
 def _read(run: Run, stem: str) -> Predictions:
@@ -149,8 +152,7 @@ def _in_order(found: Predictions, values: np.ndarray, shared: Shared) -> np.ndar
 
 def _reads(run: Run) -> str:
     """What a run reads, as text: runs that agree in it have read the same, or their data differ."""
-    without = (*READING_ONLY, "root", "batch_size")
-    data = {key: value for key, value in (run.resolved.get("data") or {}).items() if key not in without}
+    data = {key: value for key, value in (run.resolved.get("data") or {}).items() if key not in _NOT_CONTENT}
     return json.dumps([data, sorted(run.result.modalities)], sort_keys=True, default=str)
 
 

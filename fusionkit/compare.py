@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fusionkit.ablation import Ablation, ablation
-from fusionkit.ablation_runs import READING_ONLY, code_version
+from fusionkit.ablation_runs import code_version
 from fusionkit.errors import RequestError
 from fusionkit.runs import Run
 from fusionkit.wording import plain
 
-_SAME = {"seed", "name", "data.root", *(f"data.{key}" for key in READING_ONLY)}
+_SAME = {"seed", "name", "baselines", "data.root", "data.num_workers", "data.timeout"}
 """Keys that tell no variants apart. Where the data lie does not matter: their fingerprint does."""
 
 
