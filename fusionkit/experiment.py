@@ -238,6 +238,7 @@ def _answer(
         opened.index.ids,
         recipe.data.timeout,
         opened.tokenizers[number],
+        opened.index.raters,
     )
     job = Fit(
         name=label,

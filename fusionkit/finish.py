@@ -14,6 +14,7 @@ from fusionkit.describe import describe_opened, findings
 from fusionkit.figures import Curve
 from fusionkit.opened import Opened
 from fusionkit.predictions import Predictions
+from fusionkit.raters import soft_accuracy
 from fusionkit.recipe import Recipe
 from fusionkit.registry import load_registry
 from fusionkit.report import ReportData, write_report
@@ -108,13 +109,15 @@ def pool(opened: Opened, answers: Sequence[Answer]) -> Predictions:
     fold = np.concatenate([np.full(len(answer.index), partition.fold or "") for answer, partition in pairs])
     order = np.argsort(index, kind="stable")
     index = index[order]
+    held, said = opened.index.raters, np.concatenate([answer.answers for answer in answers])[order]
     return Predictions(
         ids=[str(opened.index.ids[position]) for position in index.tolist()],
         target=opened.index.targets[index],
-        answers=np.concatenate([answer.answers for answer in answers])[order],
+        answers=said,
         groups=None if opened.groups is None else opened.groups[index],
         fold=None if len(answers) == 1 else fold[order],
         task=opened.index.task,
+        soft=None if held is None else soft_accuracy(held[index], said.argmax(1)),
     )
 
 

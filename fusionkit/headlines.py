@@ -28,6 +28,7 @@ LABELS = {
     "kappa": "kappa",
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
+    "soft_accuracy": "soft accuracy",
     "map": "mAP",
     "micro_f1": "micro F1",
     "subset_accuracy": "subset accuracy",

@@ -103,6 +103,7 @@ class Samples(TorchDataset[Batch]):
         ids: of the samples, for messages; their positions where there are none.
         timeout: seconds that one sample may take to read; 0 is no limit.
         tokenizers: per modality of text, what makes tokens of it, after the augmentations.
+        raters: `Index.raters`.
     """
 
     watch: Watch | None = None
@@ -120,10 +121,11 @@ class Samples(TorchDataset[Batch]):
         ids: Sequence[str] | None = None,
         timeout: float = 0,
         tokenizers: Mapping[str, Tokenizer] | None = None,
+        raters: np.ndarray | None = None,
     ):
         self.tokenizers = tokenizers or {}
         self.dataset, self.targets, self.inputs = dataset, targets, inputs
-        self.ids, self.timeout = ids, timeout
+        self.ids, self.timeout, self.raters = ids, timeout, raters
         self.augmentations, self.seed = augmentations, seed
         self._encoded = targets.astype(np.int64) if task is None else KINDS[task.kind].encode(task, targets)
         self.groups = None if groups is None else group_numbers(groups, len(targets)).astype(np.int64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fusionkit import raters
 from fusionkit.assembly import (
     blamed_on,
     class_names,
@@ -76,6 +77,9 @@ def list_data(recipe: Recipe, progress: Progress) -> tuple[Dataset, dict[str, In
         if recipe.task == "grounding":
             index = for_grounding(index)
         hold_task(recipe, index.task)
+        if recipe.train.select == raters.NAME and index.raters is None:
+            message = f"{recipe.dataset.name} has no answers of several people; leave {raters.NAME} out"
+            raise recipe.error(("train", "select"), message)
         if len(set(map(str, index.ids))) != len(index):
             raise DataError("the ids of the samples are not unique")
         return dataset, inputs, index, class_names(recipe, index.class_names)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fusionkit import raters
 from fusionkit.errors import DataError
 from fusionkit.files import atomic
 from fusionkit.flow import TaskKind
@@ -35,6 +36,7 @@ class Predictions:
         groups: a value a sample, where samples belong together (a plot, a video).
         fold: the fold in which each sample was test, where folds are pooled.
         task: of which kind they are.
+        soft: of classes, how far each prediction agrees with several people, `[n]`; see `fusionkit.raters`.
 
     Raises:
         ValueError: lengths differ, or an answer is no number.
@@ -46,10 +48,12 @@ class Predictions:
     groups: np.ndarray | None = None
     fold: np.ndarray | None = None
     task: TaskKind = "classification"
+    soft: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         parts = {"target": self.target, self._called: self.answers, "groups": self.groups, "fold": self.fold}
+        parts["soft accuracies"] = self.soft
         for name, part in parts.items():
             if part is not None and len(part) != n:
                 raise ValueError(f"{len(part)} {name} for {n} samples")
@@ -83,10 +87,18 @@ class Predictions:
         Raises:
             ValueError: they are not the same samples.
         """
+        return self.answers[self.places(ids)]
+
+    def places(self, ids: Sequence[str]) -> list[int]:
+        """The positions of these samples.
+
+        Raises:
+            ValueError: they are not the same samples.
+        """
         place = {id: position for position, id in enumerate(self.ids)}
         if len(place) != len(ids) or place.keys() != set(ids):
             raise ValueError("these are other samples")
-        return self.answers[[place[id] for id in ids]]
+        return [place[id] for id in ids]
 
 
 def write_predictions(path: Path, predictions: Predictions, class_names: Sequence[str]) -> None:
@@ -95,7 +107,7 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
     Columns: id; of classes target and prediction (their names) and `p_<class>` for each class; of labels
     `target_<label>` (0 or 1) and `p_<label>`; of quantities `target_<name>` and `prediction_<name>`; of boxes the same
     of each corner, and `iou`; of a retrieval `thing`, `class` and the embeddings `first_<i>` and `second_<i>`; and fold
-    and group where there are some.
+    and group where there are some. Of classes also `soft_accuracy` where several people have answered.
 
     Raises:
         ValueError: the names are not unique, or not one a column of the answers.
@@ -115,6 +127,8 @@ def write_predictions(path: Path, predictions: Predictions, class_names: Sequenc
         columns |= {_TARGET + name: predictions.target[:, k] for k, name in enumerate(names)}
     if predictions.task == "grounding":
         columns[_OVERLAP] = iou(predictions.target, predictions.answers)
+    if predictions.soft is not None:
+        columns[raters.NAME] = predictions.soft
     if predictions.fold is not None:
         columns["fold"] = [str(fold) for fold in predictions.fold]
     if predictions.groups is not None:
@@ -190,6 +204,7 @@ def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...]]:
             groups=table["group"].to_numpy(dtype=str) if "group" in columns else None,
             fold=table["fold"].to_numpy(dtype=str) if "fold" in columns else None,
             task=task,
+            soft=table[raters.NAME].replace("", np.nan).to_numpy(np.float64) if raters.NAME in columns else None,
         )
         if task == "classification" and len(predictions):
             told = [names[k] for k in predictions.prediction.tolist()]

@@ -20,7 +20,7 @@ from fusionkit.figures_grounding import overlaps
 from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
 from fusionkit.figures_retrieval import recall_curves
-from fusionkit.headlines import HEADLINES, IN_TABLE, LABELS, primary
+from fusionkit.headlines import HEADLINES, LABELS, primary
 from fusionkit.predictions import Predictions
 from fusionkit.result import Cost, Result, estimate_text, figure_text
 from fusionkit.retrieval import PROTOCOL
@@ -105,7 +105,7 @@ def draw(data: ReportData) -> dict[str, Figure]:
         figures["loss_terms"] = term_curves(data.curves)
     if result.baselines:
         note = f"{result.n:,} samples ({result.split}), 95 % intervals by {result.interval}"
-        figures["baselines"] = baseline_figure(result.table(), figures=COMPARED[result.task], note=note)
+        figures["baselines"] = baseline_figure(result.table(), figures=_compared(result), note=note)
     return figures
 
 
@@ -158,9 +158,9 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         result=data.result,
         images=sources,
         headlines=_headlines(data.result),
-        compared=COMPARED[data.result.task],
-        in_table=dict.fromkeys((*IN_TABLE[data.result.task], *COMPARED[data.result.task])),
-        deciding=primary(data.result.task),
+        compared=_compared(data.result),
+        in_table=dict.fromkeys((*data.result.table()[-1].figures, *_compared(data.result))),
+        deciding=data.result.deciding,
         unit=_unit(data.result),
         weights=_weights(data.curves),
         labels=LABELS,
@@ -196,8 +196,13 @@ def _template() -> jinja2.Template:
 
 def _headlines(result: Result) -> list[str]:
     """The headline figures; of a retrieval without classes those alone that need none."""
-    names = HEADLINES[result.task]
+    names = (result.deciding, *(name for name in HEADLINES[result.task] if name != result.deciding))
     return [name for name in names if result.task != "retrieval" or result.metrics[name].value is not None]
+
+
+def _compared(result: Result) -> tuple[str, ...]:
+    """The figures in which the models of a run are drawn and compared side by side."""
+    return tuple(dict.fromkeys((result.deciding, *COMPARED[result.task])))[:2]
 
 
 def _unit(result: Result) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from fusionkit import raters
 from fusionkit.errors import RequestError
 from fusionkit.estimates import Comparison, Estimate, Verdict, difference_text, finite, interval_note, p_text
 from fusionkit.flow import InputSpec
@@ -105,7 +106,9 @@ class TableRow:
     def figures(self) -> tuple[str, ...]:
         """The headline figures that stand in the table."""
         kind = next(kind for kind, names in HEADLINES.items() if names[0] in self.metrics)
-        return tuple(name for name in IN_TABLE[kind] if kind != "retrieval" or self.metrics[name].value is not None)
+        soft = (raters.NAME,) if raters.NAME in self.metrics else ()
+        names = (*soft, *IN_TABLE[kind])
+        return tuple(name for name in names if kind != "retrieval" or self.metrics[name].value is not None)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -139,7 +142,8 @@ class Result:
         fusion: the fusion component.
         modalities: in the order of the recipe.
         classes: the names of the classes, labels or quantities.
-        metrics: the headline figures of the task (`fusionkit.headlines`), each with its 95 % interval.
+        metrics: the headline figures of the task (`fusionkit.headlines`), each with its 95 % interval; and
+            `soft_accuracy`, where several people have answered.
         per_class: one a class or label.
         interval: how the intervals were made.
         cost: of the fused model.
@@ -223,6 +227,11 @@ class Result:
             raise RequestError(f"not readable as JSON: {error}") from None
         return cls.from_dict(told)
 
+    @property
+    def deciding(self) -> str:
+        """The figure by which models are compared."""
+        return raters.NAME if raters.NAME in self.metrics else primary(self.task)
+
     def table(self) -> Table:
         """Each modality alone, then the early stack, the fusion last."""
         rows = []
@@ -254,10 +263,15 @@ def score(predictions: Predictions, names: Sequence[str], seed: int) -> Scores:
     for name in () if predictions.fold is None else np.unique(predictions.fold).tolist():
         here = predictions.fold == name
         found = kind.figures(target[here], answers[here])
+        if predictions.soft is not None:
+            found[raters.NAME] = float(predictions.soft[here].mean())
         folds.append(Fold(str(name), int(here.sum()), {key: finite(value) for key, value in found.items()}))
+    metrics = kind.estimate(target, answers, groups=groups, seed=seed)
+    if predictions.soft is not None:
+        metrics = {raters.NAME: raters.estimate(predictions.soft, groups=groups, seed=seed), **metrics}
     return Scores(
         n=len(predictions),
-        metrics=kind.estimate(target, answers, groups=groups, seed=seed),
+        metrics=metrics,
         details=kind.details(target, answers, names, groups=groups, seed=seed),
         confusion=kind.counts(target, answers),
         interval=interval_note(len(predictions), groups),
@@ -284,12 +298,18 @@ def fusion_effect(
     against, merit = {}, {}
     for name, other in baselines.items():
         try:
-            second = other.of(fused.ids)
+            places = other.places(fused.ids)
         except ValueError:
             raise ValueError(f"{name} predicts other samples than the fusion") from None
-        against[name] = kind.compare(fused.target, fused.answers, second, groups=fused.groups, seed=seed)
+        second = other.answers[places]
+        found = kind.compare(fused.target, fused.answers, second, groups=fused.groups, seed=seed)
         figure = kind.figures(fused.target, second)[deciding]
         merit[name] = -figure if deciding in ERRORS else figure
+        if fused.soft is not None and other.soft is not None:
+            soft = other.soft[places]
+            found = raters.decide(found, fused.soft, soft, groups=fused.groups, seed=seed)
+            merit[name] = float(np.nanmean(soft))
+        against[name] = found
     best = max(alone, key=merit.__getitem__)
     return FusionEffect(best, against[best].verdict, _answer(best, against), against)
 

@@ -86,6 +86,8 @@ class Index:
         retrieval: whether the targets are those of a retrieval. Datasets leave it out: the core makes such an index of
             one with classes, or without any, where a recipe asks for it.
         grounding: whether they are those of a grounding; of an index with four quantities alike.
+        raters: of a classification, the class that each of several people named, `[n, A]`, -1 for an answer that is no
+            class and -2 where fewer were asked; models are then judged by their agreement, see `fusionkit.raters`.
     """
 
     ids: Sequence[str]
@@ -100,13 +102,19 @@ class Index:
     units: tuple[str, ...] = ()
     retrieval: bool = False
     grounding: bool = False
+    raters: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         facts = {"targets": self.targets, "split": self.split, "groups": self.groups, "positions": self.positions}
+        facts["raters"] = self.raters
         for name, values in (facts | {f"column {name!r}": column for name, column in self.columns.items()}).items():
             if values is not None and len(values) != len(self.ids):
                 raise DataError(f"{len(self.ids)} samples have {len(values)} values of {name}")
         names = len(self.class_names)
+        if self.raters is not None and not (
+            self.targets.ndim == 1 == self.raters.ndim - 1 and ((self.raters >= -2) & (self.raters < names)).all()
+        ):
+            raise DataError("raters are [n, A] beside targets [n]: a class index, -1 for another answer or -2 for none")
         if self.retrieval:
             return
         if self.targets.ndim == 2 and self.targets.shape[1] != names:

@@ -160,6 +160,7 @@ Figure: TypeAlias = Literal[
     "kappa",
     "macro_f1",
     "weighted_f1",
+    "soft_accuracy",
     "map",
     "micro_f1",
     "subset_accuracy",

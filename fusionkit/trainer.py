@@ -19,6 +19,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from fusionkit import raters
 from fusionkit.balance import GradientBalance
 from fusionkit.contract import Encoder, Fusion, Loss, Mixing
 from fusionkit.embedding_watch import EmbeddingWatch
@@ -247,6 +248,9 @@ def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) 
     loss = sum_of(wrapped.module.weighting.reference(), found.terms)
     row = {f"val/{name}": value for name, value in found.terms.items()} | {"val/loss": loss}
     figures = KINDS[job.model.task.kind].figures(found.target, found.answers)
+    if job.samples.raters is not None:
+        soft = raters.soft_accuracy(job.samples.raters[found.index], found.answers.argmax(1))
+        figures[raters.NAME] = float(np.nanmean(soft)) if np.isfinite(soft).any() else math.nan
     return row | {f"val/{name}": value for name, value in figures.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 from torch.nn import ModuleDict
 
+from fusionkit import raters
 from fusionkit.chosen import Chosen
 from fusionkit.errors import Problem, RequestError, suggestion
 from fusionkit.explain import explain, shown
@@ -138,6 +139,7 @@ class Check:
         if keys.task == "retrieval" and keys.baselines:
             self.problem(("baselines",), "a retrieval needs both modalities: none of them alone is a baseline")
         select, figures = keys.train.select, ("loss", *HEADLINES[keys.task])
+        figures += (raters.NAME,) if keys.task == "classification" else ()
         if select is not None and select not in figures:
             self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{suggestion(select, figures)}")
         if keys.train.balance is not None and keys.task != "classification":

@@ -17,6 +17,7 @@ from fusionkit.contract import Dataset, Index, Sample
 from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import InputSpec
 from fusionkit.options import DataPath
+from fusionkit.raters import NO_CLASS, NOBODY
 from fusionkit_datasets.framing import Fit, Framing, Size
 from fusionkit_datasets.image_text_pairs import Part, PerPart, load_json, text_of
 from fusionkit_datasets.readers.common import blamed_on
@@ -71,8 +72,8 @@ class VQA(Dataset):
 
     A question's class is what most of those asked have answered, among the answers that are classes. Where none of its
     answers is one, nothing can be learned from it: in train it is without a label. In val and test it counts, under a
-    class of its own that training never sees, since no model gets it right. Column `answers` `[n, 10]` holds the class
-    of each person's answer, -1 for an answer that is none, for the soft accuracy min(agreeing / 3, 1).
+    class of its own that training never sees, since no model gets it right. Models are judged by the soft accuracy of
+    the official evaluation, of what each of ten people answered.
 
     Answers are normalised by the rules of the official evaluation.
 
@@ -128,10 +129,10 @@ class VQA(Dataset):
             raise DataError("no question of train has an answer", option=("annotations", "train"))
         numbers = {name: number for number, name in enumerate(names)}
         people = max(len(one.answers) for one in asked)
-        answers = np.full((len(asked), people), -1, np.int32)
+        answers = np.full((len(asked), people), NOBODY, np.int32)
         targets = np.full(len(asked), -1)
         for row, one in enumerate(asked):
-            answers[row, : len(one.answers)] = [numbers.get(answer, -1) for answer in one.answers]
+            answers[row, : len(one.answers)] = [numbers.get(answer, NO_CLASS) for answer in one.answers]
             targets[row] = of_most(answers[row].tolist())
             if one.answers and targets[row] < 0 and one.part != "train":
                 targets[row] = len(names)
@@ -142,10 +143,11 @@ class VQA(Dataset):
             [str(one.id) for one in asked],
             targets,
             (*names, OTHER),
-            columns={"split": parts, "image": images, "answers": answers},
+            columns={"split": parts, "image": images},
             split=parts,
             groups=images,
             bad=bad,
+            raters=answers,
         )
 
     def read(self, i: int) -> Sample:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fusionkit.errors import BadSample, DataError
 from fusionkit.flow import InputSpec
+from fusionkit.raters import NOBODY
 
 
 @pytest.mark.parametrize(
@@ -134,9 +135,9 @@ def test_by_hand(vqa, tmp_path: Path):
     assert index.columns["split"].tolist() == index.split.tolist()
     assert len(set(index.groups[:2])) == 1
     assert len(set(index.groups.tolist())) == 3
-    assert index.columns["answers"].shape == (7, 10)
+    assert index.raters.shape == (7, 10)
     # The official soft accuracy of saying `yes`, of ten answers each: min(agreeing / 3, 1).
-    agreeing = (index.columns["answers"] == 0).sum(1)
+    agreeing = (index.raters == 0).sum(1)
     np.testing.assert_allclose(np.minimum(agreeing / 3, 1), [0, 1, 1, 0, 2 / 3, 0, 1 / 3])
     assert not index.bad
     sample = pickle.loads(pickle.dumps(data)).read(0)
@@ -151,13 +152,14 @@ def test_of_equals_the_more_frequent_class(vqa):
     index = vqa(answers=3).index()
     assert index.class_names == ("yes", "anna", "net", OTHER)
     assert index.targets.tolist() == [2, 0, 0, 1, 2, 3, 0]  # 30: four nets, two yes
-    assert index.columns["answers"][4].tolist() == [-1] * 4 + [0, 0, 2, 2, 2, 2]
+    assert index.raters[4].tolist() == [-1] * 4 + [0, 0, 2, 2, 2, 2]
 
 
 def test_a_part_without_answers(vqa):
     """As the official test: its questions are listed, and belong to nothing."""
     index = vqa(annotations={"train": "a_train.json"}, answers=9).index()
     assert index.targets.tolist()[4:] == [-1] * 3
+    assert (index.raters[4:] == NOBODY).all()
     assert not index.bad
 
 
