@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,6 +42,8 @@ def grid(
     The file names a base recipe, `axes` with their levels, parts to `remove` one at a time, and `seeds`. A cell that
     is finished is not run again: start the same command anew after whatever stopped it.
 
+    `table.md`, the same in CSV and LaTeX, figures and `ablation.html` are written into the grid's folder.
+
     The last line on standard output is the path of the grid's folder; all else goes to standard error.
     """
     if (backend == "dask") != (scheduler is not None):
@@ -64,7 +67,9 @@ def grid(
             keep=keep,
         ):
             pass
-    print(grids / loaded.name)
+    folder = grids / loaded.name
+    print((folder / "table.md").read_text(encoding="utf-8"), file=sys.stderr)
+    print(folder)
 
 
 def _list(path: Path, overrides: list[str] | tuple[str, ...], grids: Path) -> None:

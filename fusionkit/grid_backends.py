@@ -79,7 +79,7 @@ class Dask:
         # A cell whose worker dies goes on on another; `pure`: the same job of an earlier call is no answer to this one.
         futures = {self.client.submit(work, job, pure=False): job for job in jobs}
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 job = futures[future]
                 if future.status == "finished":
                     yield future.result()

@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fusionkit.ablation import ablation
+from fusionkit.ablation_report import write_ablation
 from fusionkit.errors import FusionkitError, RequestError
 from fusionkit.grid_backends import Backend, Dask, Local
 from fusionkit.grid_code import code_hash
@@ -205,18 +207,36 @@ class _Running:
         self.folder.write(self.grid, self.told)
 
     def close(self) -> None:
-        """Write the tables of what is finished.
+        """Compare what is finished, and write the tables.
 
         Raises:
-            FusionkitError: cells failed.
+            FusionkitError: cells failed, or cannot be compared.
         """
         failed = [cell for cell in self.grid.cells if cell.fingerprint not in self.runs]
+        cells = [(cell, self.runs[cell.fingerprint]) for cell in self.grid.cells if cell.fingerprint in self.runs]
+        if cells:
+            names = {cell.name for cell, _ in cells}
+            found = ablation(cells, self.grid.reference if self.grid.reference in names else None)
+            notes = [*found.notes, *self.grid.notes, *self._mixed()]
+            notes += [f"Failed, and not in the table: {cell.title}." for cell in failed]
+            write_ablation(self.folder.path, replace(found, notes=tuple(notes)))
         if failed:
             first = failed[0]
             raise FusionkitError(
                 f"{len(failed)} of {len(self.grid.cells)} cells failed, the first: {first.title}: "
                 f"{self.told[first.fingerprint]['reason']}; start the grid again to try them again"
             )
+
+    def _mixed(self) -> list[str]:
+        """A note where the results come from different code, which the commit need not tell."""
+        made: dict[str, list[Cell]] = {}
+        for cell in self.grid.cells:
+            if cell.fingerprint in self.runs:
+                made.setdefault(str(self.told[cell.fingerprint]["code"]), []).append(cell)
+        if len(made) == 1:
+            return []
+        told = "; ".join(f"{code}: {', '.join(cell.title for cell in cells)}" for code, cells in made.items())
+        return [f"Cells were run with different code (hashes of its files) - {told}."]
 
 
 def _cost(outcome: Outcome | None) -> dict[str, Any]:

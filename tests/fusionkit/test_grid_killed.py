@@ -1,0 +1,151 @@
+"""Grids that are killed: with real training, on this machine and on a Dask cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusionkit.grids import load_grid
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kills by signals")]
+RECIPE = """\
+data:
+  source: arrays
+  inputs: {near: "toy.npz:near", far: "toy.npz:far"}
+  labels: "toy.npz:label"
+  split: {test: 0.25, val: 0.25}
+  batch_size: 4
+modalities: {near: mlp, far: mlp}
+fusion: {name: concat, dim: 8}
+train: {epochs: 4}
+"""
+GRID = "base: toy.yaml\naxes: {fusion: [concat, late, gmu]}\nseeds: 1\n"
+KILLS = 5
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    draws = np.random.default_rng(0)
+    label = np.arange(160) % 4
+    near, far = (draws.normal(size=(160, 3)).astype(np.float32) for _ in range(2))
+    near[:, 0] += 2 * (label % 2)
+    far[:, 0] += 2 * (label // 2)
+    np.savez(tmp_path / "toy.npz", near=near, far=far, label=label)
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    (tmp_path / "g.yaml").write_text(GRID)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begin(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fusionkit", "grid", "g.yaml", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> bool:
+    """Wait until so many files were written in a folder, or written anew; whether the process still runs then."""
+    before = states(folder)
+    while len(states(folder) - before) < count:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def states(folder: Path) -> set[tuple[str, int]]:
+    found = set()
+    for path in folder.rglob("*"):
+        try:
+            found.add((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:  # renamed meanwhile
+            continue
+    return found
+
+
+def results(folder: Path) -> dict[str, int]:
+    """Which cells are finished, and when they were."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
+
+
+def same_results(one: Path, other: Path) -> None:
+    """All tables and answers of two grids are the same, byte for byte."""
+    for name in ("table.csv", "table.md", "table.tex"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    answers = [{p.relative_to(f): p.read_bytes() for p in f.glob("cells/*/**/*.csv")} for f in (one, other)]
+    answers = [{p: b for p, b in found.items() if p.name != "metrics.csv"} for found in answers]  # has seconds
+    assert answers[0] == answers[1]
+
+
+def test_a_grid_killed_five_times_leaves_what_an_undisturbed_one_leaves(toy):
+    calm = begin("--grids", "calm", "--jobs", "2", "--threads", "1")
+    assert calm.communicate()[1] is None
+    assert calm.returncode == 0
+    draw, killed, finished = random.Random(4), 0, {}
+    folder = toy / "wild" / "g"
+    while killed < KILLS:
+        process = begin("--grids", "wild", "--jobs", "2", "--threads", "1")
+        if not wait_for_files(process, folder, draw.randint(5, 40)):
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+        assert results(folder).items() >= finished.items()  # what was finished stays as it was
+        finished = results(folder)
+    assert killed == KILLS
+    last = begin("--grids", "wild", "--jobs", "2", "--threads", "1")
+    told, _ = last.communicate()
+    assert last.returncode == 0, told
+    assert results(folder).items() >= finished.items()
+    assert len(results(folder)) == len(list((folder / "cells").glob("*/"))) == 3
+    same_results(toy / "calm" / "g", folder)
+
+
+@pytest.fixture
+def cluster(toy):
+    """A Dask scheduler and two worker processes on this machine: the scheduler's address and the workers."""
+    pytest.importorskip("distributed")
+    where = toy / "scheduler.json"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    dask = [sys.executable, "-m", "distributed.cli.dask_{}"]
+    words = {
+        "scheduler": ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)],
+        "worker": ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", str(where)],
+    }
+    begun = []
+    for what in ("scheduler", "worker", "worker"):
+        command = [word.format(what) for word in dask] + words[what]
+        log = (toy / f"{what}.log").open("a")
+        begun.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        while not where.exists():
+            time.sleep(0.05)
+    yield json.loads(where.read_text())["address"], begun[1:]
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def test_a_dask_cluster_that_loses_a_worker_loses_nothing(toy, cluster):
+    address, workers = cluster
+    folder = toy / "grids" / "g"
+    process = begin("--backend", "dask", "--scheduler", address)
+    while len(list(folder.glob("cells/*/checkpoints/*/last.ckpt"))) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    workers[0].send_signal(signal.SIGKILL)
+    told, _ = process.communicate()
+    assert process.returncode == 0, told
+    assert len(results(folder)) == 3
+    calm = begin("--grids", "calm", "--threads", "1")
+    calm.communicate()
+    same_results(toy / "calm" / "g", folder)
+    grid = load_grid("g.yaml")
+    lines = [line for line in told.splitlines() if line[:1].isdigit()]
+    assert sorted(line.split("  ")[1].removesuffix(":") for line in lines) == sorted(cell.title for cell in grid.cells)
