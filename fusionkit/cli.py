@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fusionkit import cli_compare, cli_data, cli_grid, cli_plugins, cli_predict, cli_recipes
+from fusionkit import cli_compare, cli_data, cli_grid, cli_panels, cli_plugins, cli_predict, cli_recipes
 from fusionkit.cli_shared import OverridesArgument, RecipeArgument, only_the_answer, table
 from fusionkit.errors import FusionkitError, RecipeError, RequestError
 
@@ -137,6 +137,7 @@ def schema(
 
 app.command()(cli_grid.grid)
 app.command(context_settings={"ignore_unknown_options": True})(cli_predict.predict)
+app.command()(cli_panels.panels)
 app.command()(cli_compare.compare)
 app.add_typer(cli_recipes.app, name="recipes")
 app.add_typer(cli_plugins.app, name="plugins")
