@@ -177,7 +177,9 @@ def _encoder_row(
 
 def _head_row(part: str, head: nn.Linear, parameters: int, task: str) -> CheckRow:
     width, outputs = head.in_features, head.out_features
-    called = {"classification": "classes", "multilabel": "labels"}.get(task, "quantities")
+    called = {"classification": "classes", "multilabel": "labels", "grounding": "numbers of a box"}.get(
+        task, "quantities"
+    )
     return CheckRow(part, "linear", str(width), f"{outputs} {called}", None, parameters, width * outputs)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
 from fusionkit.figures import Curve, confusion_figure, learning_curves, term_curves
 from fusionkit.figures_baselines import baseline_figure
+from fusionkit.figures_classes import MANY, frequent_classes
 from fusionkit.figures_gap import gap_figure
 from fusionkit.figures_grounding import overlaps
 from fusionkit.figures_multilabel import label_confusions
@@ -92,9 +93,9 @@ def write_report(folder: RunFolder, data: ReportData) -> None:
 
 
 def draw(data: ReportData) -> dict[str, Figure]:
-    """The figures of a run by the stems of their file names: `confusion`, `predicted` of quantities, `overlap` of boxes
-    or `recall` and `gap` of a retrieval, `learning_curves`, `loss_terms` where there are several, and `baselines` where
-    there are some."""
+    """The figures of a run by the stems of their file names: `confusion`, or `classes` of very many, `predicted` of
+    quantities, `overlap` of boxes or `recall` and `gap` of a retrieval, `learning_curves`, `loss_terms` where there are
+    several, and `baselines` where there are some."""
     result = data.result
     deciding = data.selected if data.selected in LABELS else primary(result.task)
     figures = dict([_answers_figure(data)])
@@ -140,8 +141,10 @@ def _answers_figure(data: ReportData) -> tuple[str, Figure]:
     if result.task == "retrieval":
         one, other = result.modalities
         return "recall", recall_curves(held.target, held.answers, (one, other), **lines)
-    draw_counts = label_confusions if result.task == "multilabel" else confusion_figure
     assert data.confusion is not None  # noqa: S101 - classes and labels are counted
+    if result.task == "classification" and len(result.classes) > MANY:
+        return "classes", frequent_classes(data.confusion, result.classes, **lines)
+    draw_counts = label_confusions if result.task == "multilabel" else confusion_figure
     return "confusion", draw_counts(data.confusion, result.classes, **lines)
 
 

@@ -180,3 +180,19 @@ def test_default_loss(root: Path, tmp_path: Path) -> None:
 def test_augmentations_say_whether_they_move_what_has_a_box(name: str, options: dict[str, bool], moves: bool) -> None:
     made = load_registry().resolve("augmentation", name)({"image": InputSpec((3, 16, 16))}, **options)
     assert made.moves is moves
+
+
+def test_the_recipe_runs_on_a_table_of_phrases(root: Path, tmp_path: Path) -> None:
+    """Small: other encoders, and few phrases."""
+    (tmp_path / "images").symlink_to(root)
+    lines = (root / "phrases.csv").read_text().splitlines()[:121]
+    parts = ["split", *(["train"] * 80 + ["val"] * 20 + ["test"] * 20)]
+    (tmp_path / "phrases.csv").write_text("\n".join(f"{line},{part}" for line, part in zip(lines, parts, strict=True)))
+    small = [
+        f"data.root={tmp_path}", "data.size=16", "data.num_workers=0", "modalities.image.shape=null",
+        "modalities.image.encoder={name: patch_cnn, width: 8}", "modalities.text.encoder.width=16",
+        "fusion.dim=16", "fusion.depth=1", "train.epochs=6", "loss.iou={from: 0, to: 2, start: 2, end: 4}",
+    ]  # fmt: skip
+    recipe = Path(__file__).parents[2] / "recipes" / "grounding.yaml"
+    result = experiment.run(recipe, runs=tmp_path / "runs", overrides=small, progress=QUIET).result
+    assert (result.task, result.n, result.interval) == ("grounding", 20, "bootstrap over 10 groups")

@@ -181,3 +181,22 @@ def test_the_report_tells_of_it(finished: Run) -> None:
     page = (finished.path / "report.html").read_text()
     assert "as VQA is measured" in page
     assert "difference in soft accuracy" in page
+
+
+def test_the_recipe_runs_on_the_official_files(root: Path, tmp_path: Path) -> None:
+    """Small: other encoders, and few questions."""
+    folder = tmp_path / "vqa"
+    folder.mkdir()
+    for part in ("train", "val"):
+        (folder / f"v2_OpenEnded_mscoco_{part}2014_questions.json").symlink_to(root / f"q_{part}.json")
+        (folder / f"v2_mscoco_{part}2014_annotations.json").symlink_to(root / f"a_{part}.json")
+        (folder / f"{part}2014").symlink_to(root / "images")
+    small = [
+        f"data.root={folder}", "data.size=8", "data.num_workers=0", "modalities.image.shape=null",
+        "modalities.image.encoder={name: patch_cnn, width: 8}", "modalities.text.encoder.width=16",
+        "fusion.dim=16", "fusion.depth=1", "train.epochs=1", "baselines=false",
+    ]  # fmt: skip
+    recipe = Path(__file__).parents[2] / "recipes" / "vqa.yaml"
+    result = experiment.run(recipe, runs=tmp_path / "runs", overrides=small, progress=QUIET).result
+    assert result.n == 60
+    assert result.metrics["soft_accuracy"].value is not None
