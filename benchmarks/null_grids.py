@@ -1,6 +1,6 @@
 """How often a table claims a difference where there is none: grids of simulated classifiers, all equally good.
 
-    python benchmarks/null_grids.py              # 1,000 grids of each kind, about a quarter of an hour on one core
+    python benchmarks/null_grids.py              # 1,000 grids of each kind, about 40 minutes on one core
     python benchmarks/null_grids.py --grids 200
 
 A grid has five variants, compared with the first, and three to ten seeds. A sample is answered rightly where a margin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 
 import jinja2
@@ -30,6 +31,9 @@ from fusionkit.figures_ablation import ablation_figure, confusion_difference, co
 from fusionkit.headlines import LABELS
 from fusionkit.result import figure_text
 from fusionkit.runs import LABEL_COUNTS, RunFolder
+
+_LONGEST = 90
+"""Bytes of a variant in the name of a file, which holds two."""
 
 
 def legend(found: Ablation) -> list[str]:
@@ -156,8 +160,10 @@ def _with_confusion(found: Ablation) -> list[Row]:
 
 
 def _slug(name: str) -> str:
-    """A file name of a variant's; letters of any script stay."""
-    return re.sub(r"[^\w.=,+-]+", "_", name).strip("._")[:60] or "variant"
+    """A file name of a variant's. Letters of any script stay; what is long or has other signs ends with a hash."""
+    plain = name.replace(", ", ",").replace(" ", "_")
+    text = re.sub(r"[^\w.=,+-]+", "_", plain).strip(".").encode()[:_LONGEST].decode(errors="ignore")
+    return text if text == plain else f"{text}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 @lru_cache(maxsize=1)

@@ -119,7 +119,7 @@ def confusion_difference(first: Row, second: Row, names: Sequence[str]) -> Figur
         axes.set(xlim=(0, wide), ylim=(high, 0), aspect="equal")
         if max(high, wide) <= _NUMBERS:
             for row, column in zip(*np.nonzero(counts), strict=True):
-                colour = "white" if abs(shares[row, column]) > 0.6 * reach else INK
+                colour = "white" if abs(shares[row, column]) > 0.75 * reach else INK
                 centred(axes, column + 0.5, row + 0.4, f"{shares[row, column]:+.1f}", 13 * cell, colour)
                 centred(axes, column + 0.5, row + 0.72, f"{counts[row, column]:+d}", 9.5 * cell, colour)
         size = float(np.clip(13 * cell, 5, 11))
@@ -143,5 +143,5 @@ def confusion_difference(first: Row, second: Row, names: Sequence[str]) -> Figur
         note = f"points of the reference class, and samples summed over {len(seeds)} seeds; blue: more often"
         if len(seeds) == 1:
             note = "points of the reference class, and samples; blue: more often"
-        heading(axes, f"{first.name} minus {second.name}", "", note, up=-14)
+        heading(axes, first.name, f"minus {second.name}", note, up=-14)
     return figure

@@ -97,6 +97,15 @@ class TestConfusionDifference:
         np.testing.assert_array_equal(np.array([line[1:] for line in table[1:]], int), counts)
         assert (tmp_path / f"{stem}.pdf").stat().st_size > 1000
 
+    def test_names_of_files_are_short_and_differ(self, cells, tmp_path):
+        long = ["非常长的名字" * 20 + end for end in "ab"]
+        names = dict(zip(("late", "gmu"), long, strict=True))
+        found = ablation([(MadeCell(names.get(cell.name, cell.name), cell.seed), run) for cell, run in cells])
+        stems = {write_confusion_difference(tmp_path, found, name, "sum") for name in long}
+        stems.add(write_confusion_difference(tmp_path, found, *long))
+        assert len(stems) == 3
+        assert all((tmp_path / f"{stem}.png").is_file() for stem in stems)
+
     def test_figure_has_a_number_where_something_differs(self, found):
         counts, shares, _ = counts_apart(found.row("late"), found.row("sum"))
         figure = confusion_difference(found.row("late"), found.row("sum"), NAMES)
