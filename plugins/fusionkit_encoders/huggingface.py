@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pickle import UnpicklingError
 from typing import Annotated, Any
 
@@ -62,9 +63,9 @@ class HuggingFace(TextEncoder):
         super().__init__(spec)
         if not (spec.text and spec.vocabulary):
             raise ShapeError(f"huggingface reads text, not {spec}")
-        with _told_of(model, download), _in_silence():
+        with told_of(model, download), in_silence():
             loaded = _load(model, layers, download)
-        _hold(loaded, model, spec)
+        hold_text(loaded, model, spec)
         self.pad = int(loaded.config.pad_token_id or 0)
         self.embeddings: nn.Module | None = None
         if loaded.config.model_type in LAYERED:
@@ -77,18 +78,7 @@ class HuggingFace(TextEncoder):
     def tokenizer(  # type: ignore[override]  # those of the options that it needs
         cls, *, model: str, length: int = LENGTH, download: bool = False, **others: Any
     ) -> PretrainedTokenizer:
-        with _told_of(model, download), _in_silence():
-            loaded = transformers.AutoTokenizer.from_pretrained(
-                model, local_files_only=not download, trust_remote_code=False
-            )
-        pipeline = getattr(loaded, "backend_tokenizer", None)
-        if not isinstance(pipeline, Pipeline):
-            raise RequestError(f"the tokenizer of {model} is no fast one, and a run can keep a copy of those alone")
-        ends = pipeline.num_special_tokens_to_add(False)
-        if length <= ends:
-            raise RequestError(f"the tokenizer of {model} puts {ends} tokens around a text; set length above that")
-        unknown = next((one for one in (loaded.unk_token_id, loaded.eos_token_id) if one is not None), 0)
-        return PretrainedTokenizer(pipeline, length, unknown)
+        return pretrained_tokenizer(model, length, download)
 
     def checkpoint(self) -> None:
         """Layer by layer; what is one stage here leaves it to transformers, which knows its layers."""
@@ -129,6 +119,31 @@ class PretrainedTokenizer(PipelineTokenizer):
 
     def fit(self, texts: Sequence[str]) -> None:
         """Nothing: its tokens are those of the model."""
+
+    @property
+    def opening(self) -> int:
+        """How many tokens it puts before a text."""
+        return sum(1 for _ in takewhile(bool, self.pipeline.encode("a").special_tokens_mask))
+
+
+def pretrained_tokenizer(model: str, length: int, download: bool) -> PretrainedTokenizer:
+    """The tokenizer of a model, for texts of at most `length` tokens.
+
+    Raises:
+        RequestError: it cannot be had, a run cannot keep a copy of it, or it leaves no room for a text.
+    """
+    with told_of(model, download), in_silence():
+        loaded = transformers.AutoTokenizer.from_pretrained(
+            model, local_files_only=not download, trust_remote_code=False
+        )
+    pipeline = getattr(loaded, "backend_tokenizer", None)
+    if not isinstance(pipeline, Pipeline):
+        raise RequestError(f"the tokenizer of {model} is no fast one, and a run can keep a copy of those alone")
+    ends = pipeline.num_special_tokens_to_add(False)
+    if length <= ends:
+        raise RequestError(f"the tokenizer of {model} puts {ends} tokens around a text; set length above that")
+    unknown = next((one for one in (loaded.unk_token_id, loaded.eos_token_id) if one is not None), 0)
+    return PretrainedTokenizer(pipeline, length, unknown)
 
 
 class Layer(nn.Module):
@@ -180,7 +195,7 @@ def _load(name: str, layers: int | None, download: bool) -> Any:
     return model
 
 
-def _hold(model: Any, name: str, spec: InputSpec) -> None:
+def hold_text(model: Any, name: str, spec: InputSpec) -> None:
     """Refuse texts that are too long for the model, and ids that it does not have."""
     table = model.get_input_embeddings()
     if spec.vocabulary > table.num_embeddings:
@@ -194,7 +209,7 @@ def _hold(model: Any, name: str, spec: InputSpec) -> None:
 
 
 @contextmanager
-def _told_of(name: str, download: bool) -> Iterator[None]:
+def told_of(name: str, download: bool) -> Iterator[None]:
     """Say in a line why a model cannot be had."""
     try:
         yield
@@ -209,12 +224,12 @@ def _told_of(name: str, download: bool) -> Iterator[None]:
             message = f"{name} is neither a model's folder nor in the cache under HF_HOME"
             remedy = "fetch it on a machine with a connection, or set download: true"
         else:
-            message, remedy = f"{name} cannot be loaded ({gist})", "is it a text encoder, complete and within reach?"
+            message, remedy = f"{name} cannot be loaded ({gist})", "is it a model of text, complete and within reach?"
         raise RequestError(f"{message}; {remedy}") from error
 
 
 @contextmanager
-def _in_silence() -> Iterator[None]:
+def in_silence() -> Iterator[None]:
     """Without the library's bars and its report of weights that nobody asked for."""
     logging = transformers.utils.logging
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -29,4 +29,11 @@ def fusionkit_components() -> Iterator[Component]:
         "pretrained text encoders: BERT, MiniLM, XLM-R, ...",
         extra="fusionkit-geo[text]",
     )
+    yield Component(
+        "encoder",
+        "causal_lm",
+        f"{HERE}.causal_lm:CausalLM",
+        "causal language models: LLaMA, Qwen, GPT-2, ...",
+        extra="fusionkit-geo[text]",
+    )
     yield Component("encoder", "dual_vit", f"{HERE}.dual_vit:DualViTEncoder", "Dual-ViT S, B or L, from scratch")

@@ -54,3 +54,4 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("fusion", "perceiver", f"{HERE}.perceiver:Perceiver", "a few latents read all tokens")
     yield Component("fusion", "bottleneck", f"{HERE}.bottleneck:Bottleneck", "MBT: transformers with shared tokens")
     yield Component("fusion", "token_fusion", f"{HERE}.token_fusion:TokenFusion", "tokens of low score are exchanged")
+    yield Component("fusion", "llava", f"{HERE}.llava:LLaVA", "tokens of images, read by a causal language model")

@@ -33,3 +33,4 @@ def fusionkit_components() -> Iterator[Component]:
     yield Component("loss", "cen_l1", f"{HERE}.cen_l1:CENL1", "L1 norm of the batch-norm scales of channel_exchange")
     yield Component("loss", "token_l1", f"{HERE}.token_l1:TokenL1", "L1 norm of the scores of token_fusion")
     yield Component("loss", "moe_balance", f"{HERE}.moe_balance:MoEBalance", "even use of a mixture's experts")
+    yield Component("loss", "captioning", f"{HERE}.captioning:Captioning", "next token of a text, of the fusion llava")

@@ -20,7 +20,8 @@ from fusionkit.components import Component, Kind
 from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Index, Loss, Sample
 from fusionkit.errors import BadSample, DataError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
-from fusionkit.registry import Entry, Plugin, Registry
+from fusionkit.options import options_model
+from fusionkit.registry import Entry, Plugin, Registry, load_registry
 
 
 class Held(Dataset):
@@ -456,3 +457,13 @@ def index_of(targets: Any, **facts: Any) -> Index:
     return Index(
         [f"s{i}" for i in range(len(targets))], targets, tuple(map(str, range(int(targets.max()) + 1))), **facts
     )
+
+
+def fusions_with_defaults() -> list[str]:
+    """The registered fusions that can be built without options; the others hold to the rules in their own tests."""
+    installed = load_registry()
+    return [
+        name
+        for name in installed.names("fusion")
+        if not any(o.is_required() for o in options_model(installed.resolve("fusion", name)).model_fields.values())
+    ]

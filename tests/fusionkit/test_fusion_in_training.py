@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy, recipe, registry
+from fusionkit_fakes import Cat, Conv, Entropy, Jitter, Linear, Toy, fusions_with_defaults, recipe, registry
 from lightning.fabric import Fabric
 from rich.console import Console
 from torch import nn
@@ -180,7 +180,7 @@ def test_renewed_parameters_stay_the_same_objects() -> None:
     assert set(optimizer.state) == set(other.parameters())
 
 
-@pytest.mark.parametrize("name", load_registry().names("fusion"))
+@pytest.mark.parametrize("name", fusions_with_defaults())
 def test_every_fusion_can_begin_anew_and_leaves_the_encoders_alone(name: str) -> None:
     fusion, encoder = load_registry().resolve("fusion", name), partial(Conv, dim=8, norm=True)
     twins = dict.fromkeys(("one", "two"), InputSpec((3, 16, 16)))

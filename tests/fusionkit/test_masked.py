@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusionkit_fakes import Cat, Conv, Held, Linear, index_of
+from fusionkit_fakes import Cat, Conv, Held, Linear, fusions_with_defaults, index_of
 from fusionkit_fusions.early_stack import EarlyStack
 
 from fusionkit.errors import BadSample
@@ -257,7 +257,7 @@ def test_stacked_maps_are_measured_where_any_of_them_is() -> None:
     assert not measured[1, :4].any()
 
 
-@pytest.mark.parametrize("name", load_registry().names("fusion"))
+@pytest.mark.parametrize("name", fusions_with_defaults())
 def test_every_fusion_takes_maps_with_holes(name: str) -> None:
     """What stands in them changes nothing, nor does a mask that hides nothing, nor who else is in the batch."""
     subject = subjects(load_registry().resolve("fusion", name), counts=(2,)).taken[2]

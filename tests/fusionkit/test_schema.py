@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fusionkit_fakes import fusions_with_defaults
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
@@ -245,6 +246,6 @@ def test_all_installed_components_are_in_it(validator: Draft7Validator) -> None:
     registry = build_registry(point for point in entry_points(group="fusionkit") if point.dist.name == "fusionkit-geo")
     properties = validator.schema["else"]["properties"]
     listed = {known["const"] for known in properties["fusion"]["anyOf"][0]["anyOf"]}
-    assert listed >= set(registry.names("fusion"))
+    assert listed >= set(fusions_with_defaults())
     chosen = {choice["if"]["properties"]["source"]["const"] for choice in properties["data"]["allOf"]}
     assert chosen >= set(registry.names("dataset"))

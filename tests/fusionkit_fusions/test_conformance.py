@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+from fusionkit_fakes import fusions_with_defaults
 
 from fusionkit.registry import load_registry
 from fusionkit.testing.fusions import CHECKS, options_are_a_schema
@@ -17,7 +18,7 @@ COUNTS: dict[str, set[int]] = {
     "cross_attention": {2, 3, 4},
 }
 """The numbers of modalities that a method allows, where they are not 1 to 4."""
-NAMES = load_registry().names("fusion")
+NAMES = fusions_with_defaults()
 
 
 @cache
