@@ -32,23 +32,38 @@ GRID = "base: toy.yaml\naxes: {fusion: [concat, late, gmu]}\nseeds: 1\n"
 KILLS = 5
 
 
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
+def write_toy(folder: Path) -> Path:
     draws = np.random.default_rng(0)
     label = np.arange(160) % 4
     near, far = (draws.normal(size=(160, 3)).astype(np.float32) for _ in range(2))
     near[:, 0] += 2 * (label % 2)
     far[:, 0] += 2 * (label // 2)
-    np.savez(tmp_path / "toy.npz", near=near, far=far, label=label)
-    (tmp_path / "toy.yaml").write_text(RECIPE)
-    (tmp_path / "g.yaml").write_text(GRID)
+    np.savez(folder / "toy.npz", near=near, far=far, label=label)
+    (folder / "toy.yaml").write_text(RECIPE)
+    (folder / "g.yaml").write_text(GRID)
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The current folder, with a grid, its base and its data."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return write_toy(tmp_path)
 
 
-def begin(*words: str) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The folder of an undisturbed grid."""
+    folder = write_toy(tmp_path_factory.mktemp("calm"))
+    with begin("--jobs", "2", "--threads", "1", folder=folder) as process:
+        told, _ = process.communicate()
+    assert process.returncode == 0, told
+    return folder / "grids" / "g"
+
+
+def begin(*words: str, folder: Path | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fusionkit", "grid", "g.yaml", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
 
 
 def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> bool:
@@ -85,14 +100,11 @@ def same_results(one: Path, other: Path) -> None:
     assert answers[0] == answers[1]
 
 
-def test_a_grid_killed_five_times_leaves_what_an_undisturbed_one_leaves(toy):
-    calm = begin("--grids", "calm", "--jobs", "2", "--threads", "1")
-    assert calm.communicate()[1] is None
-    assert calm.returncode == 0
+def test_a_grid_killed_five_times_leaves_what_an_undisturbed_one_leaves(toy, calm):
     draw, killed, finished = random.Random(4), 0, {}
-    folder = toy / "wild" / "g"
+    folder = toy / "grids" / "g"
     while killed < KILLS:
-        process = begin("--grids", "wild", "--jobs", "2", "--threads", "1")
+        process = begin("--jobs", "2", "--threads", "1")
         if not wait_for_files(process, folder, draw.randint(5, 40)):
             break
         process.send_signal(signal.SIGKILL)
@@ -101,12 +113,12 @@ def test_a_grid_killed_five_times_leaves_what_an_undisturbed_one_leaves(toy):
         assert results(folder).items() >= finished.items()  # what was finished stays as it was
         finished = results(folder)
     assert killed == KILLS
-    last = begin("--grids", "wild", "--jobs", "2", "--threads", "1")
+    last = begin("--jobs", "2", "--threads", "1")
     told, _ = last.communicate()
     assert last.returncode == 0, told
     assert results(folder).items() >= finished.items()
     assert len(results(folder)) == len(list((folder / "cells").glob("*/"))) == 3
-    same_results(toy / "calm" / "g", folder)
+    same_results(calm, folder)
 
 
 @pytest.fixture
@@ -133,7 +145,7 @@ def cluster(toy):
         process.wait()
 
 
-def test_a_dask_cluster_that_loses_a_worker_loses_nothing(toy, cluster):
+def test_a_dask_cluster_that_loses_a_worker_loses_nothing(toy, calm, cluster):
     address, workers = cluster
     folder = toy / "grids" / "g"
     process = begin("--backend", "dask", "--scheduler", address)
@@ -143,9 +155,7 @@ def test_a_dask_cluster_that_loses_a_worker_loses_nothing(toy, cluster):
     told, _ = process.communicate()
     assert process.returncode == 0, told
     assert len(results(folder)) == 3
-    calm = begin("--grids", "calm", "--threads", "1")
-    calm.communicate()
-    same_results(toy / "calm" / "g", folder)
+    same_results(calm, folder)
     grid = load_grid("g.yaml")
     lines = [line for line in told.splitlines() if line[:1].isdigit()]
     assert sorted(line.split("  ")[1].removesuffix(":") for line in lines) == sorted(cell.title for cell in grid.cells)
