@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 
+from fusionkit.costs import cost_cells
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
 from fusionkit.figures import Curve, confusion_figure, learning_curves, term_curves
 from fusionkit.figures_baselines import baseline_figure
@@ -23,7 +24,7 @@ from fusionkit.figures_regression import predicted_against_true
 from fusionkit.figures_retrieval import recall_curves
 from fusionkit.headlines import HEADLINES, LABELS, primary
 from fusionkit.predictions import Predictions
-from fusionkit.result import Cost, Result, estimate_text, figure_text
+from fusionkit.result import Result, estimate_text, figure_text
 from fusionkit.retrieval import PROTOCOL
 from fusionkit.runs import RunFolder
 
@@ -244,36 +245,7 @@ def _states(curves: Sequence[Curve], kinds: tuple[str, ...]) -> list[tuple[str, 
 def _costs(result: Result) -> list[tuple[str, list[str]]]:
     """A row a model: parameters, multiply-adds, training time, samples a second."""
     costs = {name: baseline.cost for name, baseline in result.baselines.items()} | {"fusion": result.cost}
-    return [(row.label, _cost(costs[row.name])) for row in result.table()]
-
-
-def _cost(cost: Cost) -> list[str]:
-    return [
-        _known(cost.parameters, "{:,}"),
-        "–" if cost.multiply_adds is None else _short(cost.multiply_adds),
-        "–" if cost.train_seconds is None else _duration(cost.train_seconds),
-        _known(cost.samples_per_second, "{:,.0f}"),
-        "–" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:,.0f} MiB",
-    ]
-
-
-def _known(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
-
-
-def _short(number: float) -> str:
-    """With three digits and a letter for the thousands: `45.7 M`."""
-    for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return [(row.label, cost_cells(costs[row.name])) for row in result.table()]
 
 
 def _provenance(told: Mapping[str, Any]) -> list[tuple[str, str]]:
