@@ -56,10 +56,13 @@ class Timm(Encoder):
         pretrained: load weights from the Hugging Face hub, or from the cache under HF_HOME.
         image_size: resize images to this height and width first (bilinear, antialiased).
         drop_path: rate of stochastic depth in training; default: the backbone's own.
+        penultimate: of a plain vision transformer, the tokens before its last block and final norm, as the fusion
+            `llava` reads them.
 
     Raises:
         ShapeError: the backbone cannot take images of this shape.
-        RequestError: the model's name is unknown, its weights cannot be fetched, or it has no stochastic depth.
+        RequestError: the model's name is unknown, its weights cannot be fetched, it has no stochastic depth, or is no
+            plain vision transformer where its last block is to be left out.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Timm(Encoder):
         pretrained: bool = False,
         image_size: PositiveInt | None = None,
         drop_path: Probability | None = None,
+        penultimate: bool = False,
     ):
         super().__init__(spec)
         if len(spec.shape) != 3:
@@ -92,7 +96,7 @@ class Timm(Encoder):
                 f"the pretrained weights of {model} cannot be loaded ({type(error).__name__}: {_gist(error)}); "
                 "set pretrained: false, or fetch them on a machine with a connection and point HF_HOME to that cache"
             ) from error
-        self.stages = backbone_stages(backbone, model, size, arguments)
+        self.stages = backbone_stages(backbone, model, size, arguments, penultimate=penultimate)
 
     def embed(self, value: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B T"] | None) -> Features:
         if self.image_size:

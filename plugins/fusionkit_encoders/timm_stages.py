@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from fusionkit.errors import ShapeError
+from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import Features
 
 HEADS = ("global_pool", "head", "classifier", "fc", "attn_pool", "aux_head", "flatten")
@@ -32,7 +32,9 @@ EXCEPTIONS = (Nest, SelecSls)
 """Run in sequence, but the final norm of the one reads another order of axes, and blocks of the other return lists."""
 
 
-def backbone_stages(backbone: nn.Module, name: str, size: tuple[int, ...], arguments: dict[str, Any]) -> nn.ModuleList:
+def backbone_stages(
+    backbone: nn.Module, name: str, size: tuple[int, ...], arguments: dict[str, Any], *, penultimate: bool = False
+) -> nn.ModuleList:
     """Cut a backbone into stages, each a module from features to features.
 
     Args:
@@ -40,12 +42,18 @@ def backbone_stages(backbone: nn.Module, name: str, size: tuple[int, ...], argum
         name: its name in timm.
         size: height and width of the images.
         arguments: with which it was made.
+        penultimate: leave out the last block of a plain vision transformer, and its final norm.
+
+    Raises:
+        RequestError: it has no block before the last one.
     """
+    if penultimate and not (isinstance(backbone, VisionTransformer) and len(backbone.blocks) > 1):
+        raise RequestError(f"penultimate is for plain vision transformers of two blocks or more; {name} is none")
     if _runs_in_sequence(name, arguments) and not isinstance(backbone, EXCEPTIONS):
         return nn.ModuleList(_sequential_stages(backbone))
     _drop_heads(backbone)
     if isinstance(backbone, VisionTransformer):
-        return nn.ModuleList(_transformer_stages(backbone))
+        return nn.ModuleList(_transformer_stages(backbone, penultimate=penultimate))
     return nn.ModuleList([WholeBackbone(backbone, name, size)])
 
 
@@ -170,9 +178,11 @@ class TransformerStage(nn.Module):
         return TransformerFeatures(cells, self.grid, present=features.present, prefix=prefix)
 
 
-def _transformer_stages(backbone: VisionTransformer) -> Iterator[TransformerStage]:
+def _transformer_stages(backbone: VisionTransformer, *, penultimate: bool) -> Iterator[TransformerStage]:
     """Up to four groups of blocks, of equal size as far as possible."""
     blocks, norm = list(backbone.blocks), backbone.norm
+    if penultimate:
+        blocks, norm = blocks[:-1], None
     prefix, grid = backbone.num_prefix_tokens, tuple(backbone.patch_embed.grid_size)
     # Without blocks and norm, its `forward_features` is the embedding.
     backbone.blocks, backbone.norm = nn.Sequential(), nn.Identity()

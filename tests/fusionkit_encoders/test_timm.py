@@ -52,6 +52,25 @@ def size_argument(model: str, spec: InputSpec) -> dict[str, tuple[int, ...]]:
     return {"img_size": spec.shape[1:]} if timm.get_pretrained_cfg(model).fixed_input_size else {}
 
 
+@pytest.mark.parametrize("model", ["test_vit", "test_vit2", "vit_tiny_patch16_224"])
+def test_the_last_block_can_be_left_out(model):
+    torch.manual_seed(0)
+    own = timm.create_model(model, **size_argument(model, MAPS)).eval()
+    torch.manual_seed(0)
+    encoder = Timm(MAPS, model=model, penultimate=True).eval()
+    image = torch.randn(2, *MAPS.shape)
+    with torch.no_grad():
+        (expected,) = own.forward_intermediates(
+            image, indices=[len(own.blocks) - 2], output_fmt="NLC", intermediates_only=True
+        )
+        torch.testing.assert_close(encoder(image).tokens, expected)
+
+
+def test_what_has_no_blocks_keeps_its_last_one():
+    with pytest.raises(RequestError, match="penultimate is for plain vision transformers"):
+        Timm(MAPS, model="resnet18", penultimate=True)
+
+
 @pytest.mark.parametrize(
     "model",
     [
