@@ -273,3 +273,14 @@ def test_an_override_changes_the_base(load: Load, told: Callable[..., list[str]]
     assert told("seeds: 1\n", "train.epochs") == [
         "override 'train.epochs': write key=value, for example train.epochs=5"
     ]
+
+
+# The grid that comes with fusionkit
+
+
+def test_the_grid_of_the_demo_is_three_by_three_by_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSIONKIT_DATA", "data")
+    grid = load_grid(Path(__file__).parents[2] / "recipes" / "grids" / "urfc_demo.yaml")
+    assert (len(grid.cells), len(grid.variants), grid.notes) == (27, 9, ())
+    assert grid.reference == "fusion=concat, loss=cross_entropy"
+    assert [cell.seed for cell in grid.cells if cell.recipe["baselines"]] == [0, 1, 2]
