@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fusionkit_losses.iou import IoU
+from torchvision.ops import box_convert
 
 from fusionkit.errors import RequestError
 from fusionkit.flow import Batch, Output, Task
@@ -105,3 +106,12 @@ def test_boxes_without_extent_have_finite_gradients(kind, boxes, target):
 def test_a_box_has_four_quantities():
     with pytest.raises(RequestError, match="four quantities x1, y1, x2, y2 of boxes; the task has 2"):
         IoU(Task("regression", ("height", "biomass"), samples=3, mean=(0.0, 0.0), std=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_of_a_grounding_are_centre_and_size(kind):
+    """They are compared as their corners would be."""
+    corners = torch.tensor([[[0.1, 0.2, 0.5, 0.9], [0.3, 0.3, 0.6, 0.7]], [[0.2, 0.1, 0.6, 0.8], [0.3, 0.4, 0.5, 0.7]]])
+    predicted, target = (box_convert(boxes, "xyxy", "cxcywh") for boxes in corners)
+    task = Task("grounding", CORNERS, samples=2)
+    torch.testing.assert_close(value(kind, predicted, target, task), value(kind, *corners))
