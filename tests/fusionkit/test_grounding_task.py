@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fusionkit import experiment, grounding
@@ -126,6 +127,18 @@ def test_a_finished_run_grounds_new_phrases(finished: Run, root: Path) -> None:
     alone = saved.answers(saved.batch([{"text": samples[0]["text"]}, {"image": samples[0]["image"]}, {}]))
     assert np.isfinite(alone).all()
     assert (alone[:, :2] < alone[:, 2:]).all()
+
+
+def test_any_prediction_is_a_box(finished: Run, root: Path) -> None:
+    """Whatever the head says, and whatever a loss reads of it."""
+    saved = SavedRun.load(finished.path)
+    dataset = load_recipe(root / "phrases.yaml").dataset.build()
+    dataset.index()
+    model = saved.model(None)
+    torch.nn.init.normal_(model.head.weight, std=2.0)
+    boxes = model(saved.batch([dataset.read(k) for k in range(20)])).logits
+    assert 0 <= boxes.min() < 0.2
+    assert 0.8 < boxes.max() <= 1
 
 
 @pytest.mark.parametrize(
