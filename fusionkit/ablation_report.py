@@ -56,7 +56,7 @@ def legend(found: Ablation) -> list[str]:
     elif tests:
         told.append(f"p: {', '.join(tests)}. It speaks of these very models, not of their recipes with another seed.")
     if any(row.is_baseline for row in found.rows):
-        told.append("A modality alone and the early stack were trained beside the reference, with its seeds.")
+        told.append("Rows above the variants are baselines, trained beside the reference with its seeds.")
     return told
 
 
