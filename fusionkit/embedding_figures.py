@@ -34,7 +34,9 @@ def effective_rank(vectors: Float[Tensor, "n E"]) -> float:
     Roy and Vetterli, The Effective Rank: A Measure of Effective Dimensionality, EUSIPCO 2007. The mean is left in: a
     cone of vectors around one direction has a low rank.
     """
-    values = torch.linalg.svdvals(vectors)
+    held = vectors.double()
+    gram = held @ held.T if len(held) < held.shape[1] else held.T @ held
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()  # the singular values, sooner than by an SVD
     shares = values / values.sum()
     return float(torch.special.entr(shares).sum().exp())
 

@@ -26,7 +26,7 @@ OFTEN, YOUNG, LATER = 5, 100, 25
 """In the first `YOUNG` steps every `OFTEN`-th one is looked at, then every `LATER`-th, and the first of every epoch."""
 LEAST = 4
 """Fewer samples say nothing."""
-MOST = 512
+MOST = 256
 """Of a larger batch so many samples are looked at: what is computed grows with their square."""
 
 

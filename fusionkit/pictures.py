@@ -46,7 +46,7 @@ def _stretched(band: Float[np.ndarray, "H W"], measured: Shaped[np.ndarray, "H W
 
 
 def with_boxes(image: Image.Image, boxes: Mapping[str, np.ndarray]) -> Image.Image:
-    """The picture with boxes drawn into it.
+    """The picture with boxes drawn into it, the first one broad, so that others on it leave it to be seen.
 
     Args:
         image: it stays as it is.
@@ -54,10 +54,12 @@ def with_boxes(image: Image.Image, boxes: Mapping[str, np.ndarray]) -> Image.Ima
     """
     drawn = image.copy()
     pen = ImageDraw.Draw(drawn)
-    for colour, box in boxes.items():
+    for number, (colour, box) in enumerate(boxes.items()):
         left, top, right, bottom = (np.clip(box, 0, 1) * np.array([*image.size, *image.size])).tolist()
         if right > left and bottom > top:
-            pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=3)
+            pen.rectangle(
+                (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2 if number else 5
+            )
     return drawn
 
 
