@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -66,6 +67,8 @@ class Dask:
             from distributed import Client
         except ImportError as error:
             raise RequestError(f"a Dask cluster needs more than is installed ({error}); {_EXTRA}") from None
+        for name in ("distributed", "distributed.client"):  # what it logs of a lost scheduler is told in a line below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self.client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
