@@ -32,6 +32,8 @@ class CosineConsistency(ModalityPairs):
         dim: width of a space that each modality is projected into, linearly and without bias, where widths differ.
     """
 
+    tasks = ("classification", "multilabel", "regression", "retrieval")
+
     def __init__(self, task: Task, *, between: list[str] | None = None, dim: Annotated[int, Field(ge=1)] | None = None):
         super().__init__(task, between, dim)
 
