@@ -2,14 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 from fusionkit_fusions.adaptive import Adaptive
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: Adaptive(inputs, dim=16), count)
 
 
 def test_a_softmax_over_those_present(shapes, features):

@@ -7,11 +7,6 @@ import torch
 from fusionkit_fusions.concat import Concat
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: Concat(inputs, dim=16), count)
-
-
 def test_the_parts_stand_side_by_side(shapes, features):
     """Each modality has its own columns of the mixing layer, in the order of the recipe; absent ones are zero."""
     inputs, given = shapes(3), features(shapes(3))

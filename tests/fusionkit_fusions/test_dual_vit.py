@@ -21,11 +21,6 @@ def perturbed(module):
     return module.eval()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: DualViT(inputs, dim=12, heads=3, dual_depth=1), count)
-
-
 def test_keeps_the_contract_with_a_single_token_beside_the_map(check_fusion, shapes):
     given = shapes(4)
     for names in (["hsi", "vector"], ["hsi", "vector", "lidar"]):

@@ -10,11 +10,6 @@ from torch.nn import functional as F
 from fusionkit.errors import RequestError
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: FiLM(inputs, dim=16), count)
-
-
 @pytest.mark.parametrize("absent", [[], ["lidar"], ["lidar", "text"]])
 def test_the_block_on_a_map(shapes, features, absent):
     """The convolutional block on the target's map, with gamma 1 and beta 0 but for what those present add."""

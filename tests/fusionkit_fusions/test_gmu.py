@@ -2,14 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 from fusionkit_fusions.gmu import GMU
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: GMU(inputs, dim=16), count)
 
 
 def test_two_modalities_share_one_gate(shapes, features):

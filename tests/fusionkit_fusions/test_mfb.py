@@ -8,11 +8,6 @@ from fusionkit.errors import ShapeError
 from fusionkit.flow import Features
 
 
-@pytest.mark.parametrize("count", [2])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: MFB(inputs, dim=16), count)
-
-
 def test_the_formula(shapes, features):
     inputs, given = shapes(2), features(shapes(2))
     fusion = MFB(inputs, dim=3, factors=2).eval()

@@ -9,11 +9,6 @@ from fusionkit_fusions.mutan import MUTAN
 from fusionkit.errors import ShapeError
 
 
-@pytest.mark.parametrize("count", [2])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: MUTAN(inputs, dim=16, width=8), count)
-
-
 def test_the_formula(shapes, features):
     inputs, given = shapes(2), features(shapes(2))
     fusion = MUTAN(inputs, dim=3, width=4, rank=2).eval()

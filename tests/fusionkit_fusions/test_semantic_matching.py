@@ -11,10 +11,6 @@ from scipy.special import softmax
 from fusionkit.errors import ShapeError
 
 
-def test_keeps_the_contract(check_fusion):
-    check_fusion(SemanticMatching, 2)
-
-
 @pytest.mark.parametrize("similarity", ["inner", "cosine"])
 def test_embeddings_are_posteriors(shapes, features, similarity):
     inputs, given = shapes(2), features(shapes(2))

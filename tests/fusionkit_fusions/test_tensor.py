@@ -7,11 +7,6 @@ from fusionkit_fusions.tensor import TensorFusion
 from fusionkit.errors import ShapeError
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_keeps_the_contract(check_fusion, count):
-    check_fusion(lambda inputs: TensorFusion(inputs, dim=16, width=4), count)
-
-
 def test_every_product_of_features(shapes, features):
     inputs, given = shapes(3), features(shapes(3))
     fusion = TensorFusion(inputs, dim=4, width=2).eval().requires_grad_(False)
