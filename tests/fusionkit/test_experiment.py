@@ -424,7 +424,7 @@ def test_a_task_that_is_not_that_of_the_data(
             "train.balance: gradients are balanced by the scores of classes; the task is m",
         ),
         ("regression", "loss=cross_entropy", "loss: cross_entropy is for classification, and the task is regression"),
-        ("classification", "loss=mse", "loss: mse is for regression, and the task is classification"),
+        ("classification", "loss=mse", "loss: mse is for regression and grounding, and the task is classification"),
         ("regression", "data.units={moist: k}", "data.units: there is no quantity 'moist'; did you mean 'moisture'?"),
         ("regression", "data.labels=toy.npz:kind", "data.source: give either `labels` or `quantities`"),
         ("regression", "data.class_names=[a]", "data.class_names: 1 names for 2 "),
