@@ -1,6 +1,6 @@
 # make demo   install, make data up, train on tiles and visits and on each alone, print the table
 # make ladder train the seed work's ladder of losses, five seeds a rung; finished runs in runs/ladder are kept
-# make test   the test suite; FUSIONKIT_DATA, where set, names the folder of real data
+# make test   the test suite, a process a core; FUSIONKIT_DATA, where set, names the folder of real data
 # make lint   style and types
 
 PYTHON ?= python3
@@ -26,7 +26,7 @@ $(DEMO)/ceiling.json: | $(INSTALLED)
 	$(BIN)/fusionkit data make urfc $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
