@@ -185,8 +185,12 @@ def _canonical(name: str) -> str:
 
 
 def _plugin(point: EntryPoint) -> Plugin:
-    # An interrupted installation may leave a distribution without its metadata.
-    told = point.dist.metadata.json if point.dist else {}
+    # An interrupted installation may leave a distribution without its metadata, which importlib_metadata raises: some
+    # packages put that in the place of the standard library's.
+    try:
+        told = point.dist.metadata.json if point.dist else {}
+    except FileNotFoundError:
+        told = {}
     return Plugin(point.name, str(told.get("name", "?")), str(told.get("version", "?")))
 
 
