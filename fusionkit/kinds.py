@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -21,10 +21,25 @@ from fusionkit.estimates import Comparison, Estimate
 from fusionkit.flow import Task, TaskKind
 
 
+class Measures(Protocol):
+    """A module that measures answers; see the methods of `Kind`, whose arguments these are."""
+
+    def figures(self, target: np.ndarray, answers: np.ndarray, /) -> dict[str, float]: ...
+
+    def estimate(
+        self, target: np.ndarray, answers: np.ndarray, /, *, groups: ArrayLike | None, seed: int
+    ) -> dict[str, Estimate]: ...
+
+    def compare(
+        self, target: np.ndarray, first: np.ndarray, second: np.ndarray, /, *, groups: ArrayLike | None, seed: int
+    ) -> Comparison: ...
+
+
 class Kind(ABC):
     """One kind of task. `target` and `answers` are arrays with a row a sample; both in the task's own unit."""
 
     name: ClassVar[TaskKind]
+    measures: Measures
     named: ClassVar[bool] = True
     """Whether each column of the answers has a name, that of a class, a label or a quantity."""
 
@@ -40,17 +55,16 @@ class Kind(ABC):
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
         """Probabilities, quantities in their own unit, boxes, or embeddings."""
 
-    @abstractmethod
     def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         """The headline figures, NaN where undefined."""
+        return self.measures.figures(target, answers)
 
-    @abstractmethod
     def estimate(
         self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
     ) -> dict[str, Estimate]:
         """The headline figures with their intervals."""
+        return self.measures.estimate(target, answers, groups=groups, seed=seed)
 
-    @abstractmethod
     def compare(
         self,
         target: np.ndarray,
@@ -61,8 +75,8 @@ class Kind(ABC):
         seed: int = 0,
     ) -> Comparison:
         """Two models' answers to the same samples."""
+        return self.measures.compare(target, first, second, groups=groups, seed=seed)
 
-    @abstractmethod
     def details(
         self,
         target: np.ndarray,
@@ -73,6 +87,7 @@ class Kind(ABC):
         seed: int = 0,
     ) -> tuple[Any, ...]:
         """Figures of each class, label or quantity; none of boxes and embeddings."""
+        return ()
 
     def resampled(self, target: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
         """What intervals resample: groups, a value a sample, or the samples themselves where it is None."""
@@ -137,6 +152,7 @@ class MultiLabel(Kind):
     """Any number of labels: `target` 0 or 1 `[n, K]`, `answers` the probability of each label `[n, K]`."""
 
     name = "multilabel"
+    measures = multilabel
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
         return Task(self.name, tuple(names), tuple(targets.sum(0).tolist()), len(targets))
@@ -146,25 +162,6 @@ class MultiLabel(Kind):
 
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
         return logits.float().sigmoid()
-
-    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        return multilabel.figures(target, answers)
-
-    def estimate(
-        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
-    ) -> dict[str, Estimate]:
-        return multilabel.estimate(target, answers, groups=groups, seed=seed)
-
-    def compare(
-        self,
-        target: np.ndarray,
-        first: np.ndarray,
-        second: np.ndarray,
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> Comparison:
-        return multilabel.compare(target, first, second, groups=groups, seed=seed)
 
     def details(
         self,
@@ -185,6 +182,7 @@ class Regression(Kind):
     """Quantities `[n, K]`, in their own unit; models learn them with zero mean and unit deviation."""
 
     name = "regression"
+    measures = regression
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
         constant = np.ptp(targets, 0) == 0  # the deviation of equal numbers may be above zero by rounding
@@ -199,25 +197,6 @@ class Regression(Kind):
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
         values = logits.double()
         return values * values.new_tensor(task.std) + values.new_tensor(task.mean)
-
-    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        return regression.figures(target, answers)
-
-    def estimate(
-        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
-    ) -> dict[str, Estimate]:
-        return regression.estimate(target, answers, groups=groups, seed=seed)
-
-    def compare(
-        self,
-        target: np.ndarray,
-        first: np.ndarray,
-        second: np.ndarray,
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> Comparison:
-        return regression.compare(target, first, second, groups=groups, seed=seed)
 
     def details(
         self,
@@ -235,6 +214,7 @@ class Grounding(Kind):
     """Boxes `[n, 4]`: left, top, right, bottom, as shares of the image; models learn centre, width and height."""
 
     name = "grounding"
+    measures = grounding
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
         return Task(self.name, tuple(names), samples=len(targets))
@@ -247,41 +227,12 @@ class Grounding(Kind):
         centre, size = logits.double().chunk(2, dim=1)
         return torch.cat([centre - size / 2, centre + size / 2], dim=1).clamp(0, 1)
 
-    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        return grounding.figures(target, answers)
-
-    def estimate(
-        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
-    ) -> dict[str, Estimate]:
-        return grounding.estimate(target, answers, groups=groups, seed=seed)
-
-    def compare(
-        self,
-        target: np.ndarray,
-        first: np.ndarray,
-        second: np.ndarray,
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> Comparison:
-        return grounding.compare(target, first, second, groups=groups, seed=seed)
-
-    def details(
-        self,
-        target: np.ndarray,
-        answers: np.ndarray,
-        names: Sequence[str],
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> tuple[Any, ...]:
-        return ()
-
 
 class Retrieval(Kind):
     """`target` which thing a sample shows and its class or -1 `[n, 2]`; `answers` two embeddings `[n, 2 E]`."""
 
     name = "retrieval"
+    measures = retrieval
     named = False
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
@@ -294,36 +245,6 @@ class Retrieval(Kind):
 
     def answer(self, task: Task, logits: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
         return logits.float()
-
-    def figures(self, target: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        return retrieval.figures(target, answers)
-
-    def estimate(
-        self, target: np.ndarray, answers: np.ndarray, *, groups: ArrayLike | None = None, seed: int = 0
-    ) -> dict[str, Estimate]:
-        return retrieval.estimate(target, answers, groups=groups, seed=seed)
-
-    def compare(
-        self,
-        target: np.ndarray,
-        first: np.ndarray,
-        second: np.ndarray,
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> Comparison:
-        return retrieval.compare(target, first, second, groups=groups, seed=seed)
-
-    def details(
-        self,
-        target: np.ndarray,
-        answers: np.ndarray,
-        names: Sequence[str],
-        *,
-        groups: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> tuple[Any, ...]:
-        return ()
 
     def resampled(self, target: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
         return target[:, 0] if groups is None and len(np.unique(target[:, 0])) < len(target) else groups
