@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import mean
@@ -39,13 +38,13 @@ class GridProgress:
         self.failed: set[str] = set()
         self.waiting: dict[str, Cell] = {}
         self.took: list[float] = []
-        self.began = time.time()
+        self.old_logs: dict[str, int | None] = {}
 
     @contextmanager
     def shown(self, waiting: Sequence[Cell]) -> Iterator[None]:
         """Show the table, on a terminal, while the block lasts; `waiting` are the cells that are to be run."""
         self.waiting = {cell.fingerprint: cell for cell in waiting}
-        self.began = time.time()
+        self.old_logs = {cell.fingerprint: self._log_time(cell) for cell in waiting}
         console = self.progress.console
         if not console.is_terminal or console.quiet:
             yield
@@ -94,10 +93,15 @@ class GridProgress:
             return "finished"
         if cell.fingerprint in self.failed:
             return "failed"
-        try:  # its process may be on another machine, but its log is here
-            return "running" if self.folder.log(cell).stat().st_mtime >= self.began else "waiting"
+        # its process may be on another machine, by another clock, but its log is here
+        written = self._log_time(cell)
+        return "running" if written is not None and written != self.old_logs.get(cell.fingerprint) else "waiting"
+
+    def _log_time(self, cell: Cell) -> int | None:
+        try:
+            return self.folder.log(cell).stat().st_mtime_ns
         except OSError:
-            return "waiting"
+            return None
 
     def _left(self, before: str) -> str:
         """How long it may still take, by the cells so far."""

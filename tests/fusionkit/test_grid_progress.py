@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,18 @@ def test_the_table_has_a_mark_a_seed_and_the_mean_so_far(shown, cells):
     assert "2/4  fusion=concat, seed 1:  OA 0.600 in 2 min; about 2 min left" in lines
     assert "3/4  fusion=late, seed 0:  FAILED after 2 attempts: killed (SIGKILL); see" in lines
     assert "variant" in lines  # the live table itself
+
+
+def test_the_log_of_an_earlier_attempt_is_not_a_sign_of_life(shown, cells):
+    log = shown.folder.log(cells[0])
+    log.parent.mkdir()
+    log.touch()
+    ahead = log.stat().st_mtime_ns + 10**12  # by the clock of another machine
+    os.utime(log, ns=(ahead, ahead))
+    with shown.shown(cells):
+        assert shown.state(cells[0]) == "waiting"
+        os.utime(log, ns=(ahead + 10**9, ahead + 10**9))
+        assert shown.state(cells[0]) == "running"
 
 
 def test_a_figure_without_a_value_leaves_a_gap(shown, cells):
