@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fusionkit.components import Component, hookimpl
+from fusionkit.components import PLUGIN_API, Component, hookimpl
 
 if TYPE_CHECKING:
     from fusionkit.contract import (
@@ -53,6 +53,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "PLUGIN_API",
     "Augmentation",
     "BadSample",
     "Batch",

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from fusionkit.runs import Run
 
 ENTRY_POINT_GROUP = "fusionkit"
+DISTRIBUTION = "fusionkit-geo"
+PLUGIN_API = 1
+"""The version of the plugin API that this fusionkit serves: hooks, records, base classes and what they are given.
+
+A plugin module states the one that it was written for as a constant of the same name, and as a number: what it imports
+from here is always the version at hand. One that states none was written for version 1."""
 
 Kind = Literal["encoder", "fusion", "loss", "dataset", "metric", "augmentation"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

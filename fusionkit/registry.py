@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from inspect import isroutine
 from textwrap import shorten
 from typing import Any, Literal
 
 import pluggy
 
-from fusionkit.components import ENTRY_POINT_GROUP, Component, Hooks
+from fusionkit.components import DISTRIBUTION, ENTRY_POINT_GROUP, PLUGIN_API, Component, Hooks
 from fusionkit.errors import RequestError, suggestion
 
 DISABLE_VARIABLE = "FUSIONKIT_DISABLE_PLUGINS"
@@ -51,7 +51,7 @@ class Plugin:
 
     def fail(self, error: BaseException) -> None:
         self.status = "broken"
-        self.reason = shorten(f"{type(error).__name__}: {error}", 300)
+        self.reason = _in_a_line(error)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -119,7 +119,7 @@ class Registry:
         try:
             imported = import_module(module)
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
-            told = shorten(f"{type(error).__name__}: {error}", 300)
+            told = _in_a_line(error)
             gone = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
             if component.extra and isinstance(error, ImportError) and not f"{module}.".startswith(f"{gone}."):
                 remedy = f"pip install '{component.extra}'"
@@ -166,6 +166,7 @@ def build_registry(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -
             continue
         try:
             module = point.load()
+            _hold_to_api(module, plugin)
             components = _components(module)
             registry.manager.register(module, f"{plugin.owner}:{plugin.name}")
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
@@ -192,6 +193,33 @@ def _plugin(point: EntryPoint) -> Plugin:
     except FileNotFoundError:
         told = {}
     return Plugin(point.name, str(told.get("name", "?")), str(told.get("version", "?")))
+
+
+def _in_a_line(error: BaseException) -> str:
+    told = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+    return shorten(told, 300)
+
+
+def _hold_to_api(module: Any, plugin: Plugin) -> None:
+    """Refuse a plugin that was made for another version of the plugin API.
+
+    Raises:
+        RequestError: it was; the message says what to upgrade.
+        TypeError: what it states is no version.
+    """
+    stated = getattr(module, "PLUGIN_API", 1)
+    if type(stated) is not int:
+        raise TypeError(
+            f"PLUGIN_API is {stated!r}; write the version of the plugin API that the plugin was made for, "
+            f"as PLUGIN_API = {PLUGIN_API}"
+        )
+    if stated != PLUGIN_API:
+        made_by = "the plugin" if plugin.owner == "?" else plugin.owner
+        behind = DISTRIBUTION if stated > PLUGIN_API else made_by
+        raise RequestError(
+            f"made for version {stated} of the plugin API, and {DISTRIBUTION} {version(DISTRIBUTION)} serves version "
+            f"{PLUGIN_API}; upgrade {behind}"
+        )
 
 
 def _components(module: Any) -> list[Component]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from fusionkit import Component, hookimpl
 
+PLUGIN_API = 1
+
 
 @hookimpl
 def fusionkit_components() -> Iterator[Component]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fusionkit import Component, hookimpl
 
+PLUGIN_API = 1
 HERE = "fusionkit_augmentations"
 
 

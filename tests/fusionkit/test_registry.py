@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fusionkit import registry as registry_module
-from fusionkit.components import Component
+from fusionkit.components import PLUGIN_API, Component
 from fusionkit.contract import Fusion
 from fusionkit.errors import RequestError
 from fusionkit.registry import Plugin, Registry, build_registry, load_registry
@@ -179,6 +179,53 @@ def test_a_broken_plugin_is_listed_and_harms_no_other(packages: Any, plugin: str
     assert registry.manager.list_name_plugin() == [("good:good", sys.modules["good.plugin"])]
     assert registry.resolve("fusion", "join").__module__ == "good.parts"
     assert "not loaded: acme of acme (broken); see `fusionkit plugins`" in refused(registry, "x")
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ("PLUGIN_API = 1", ""),
+        ("", ""),
+        (
+            "PLUGIN_API = 0",
+            "made for version 0 of the plugin API, and fusionkit-geo {own} serves version 1; upgrade acme",
+        ),
+        (
+            "PLUGIN_API = 2",
+            "made for version 2 of the plugin API, and fusionkit-geo {own} serves version 1; upgrade fusionkit-geo",
+        ),
+        (
+            "PLUGIN_API = '1'",
+            "TypeError: PLUGIN_API is '1'; write the version of the plugin API that the plugin was made for, "
+            "as PLUGIN_API = 1",
+        ),
+        (
+            "PLUGIN_API = True",
+            "TypeError: PLUGIN_API is True; write the version of the plugin API that the plugin was made for, "
+            "as PLUGIN_API = 1",
+        ),
+    ],
+)
+def test_a_plugin_of_another_version_of_the_api_is_refused(packages: Any, stated: str, reason: str) -> None:
+    packages.add("acme", plugin=JOIN.format(package="acme", extra=None) + f"\n{stated}\n")
+    plugin = only(built("acme"))
+    assert (plugin.status, plugin.reason) == ("broken" if reason else "ok", reason.format(own=version("fusionkit-geo")))
+
+
+@pytest.mark.parametrize(("stated", "told"), [(0, "upgrade the plugin"), (2, "upgrade fusionkit-geo")])
+def test_the_version_of_the_api_is_read_before_anything_else(packages: Any, stated: int, told: str) -> None:
+    """Another version may have other hooks, and records with other fields."""
+    hook = f"PLUGIN_API = {stated}\nfrom fusionkit import hookimpl\n@hookimpl\ndef fusionkit_of_another_time(): 1 / 0"
+    packages.add("acme", plugin=hook)
+    registry = build_registry([EntryPoint("acme", "acme.plugin", "fusionkit")])
+    assert only(registry).reason.endswith(told)
+    assert registry.manager.list_name_plugin() == []
+
+
+def test_our_own_plugins_state_the_version_that_is_served() -> None:
+    for point in entry_points(group="fusionkit"):
+        if point.dist is not None and point.dist.name == "fusionkit-geo":
+            assert point.load().PLUGIN_API == PLUGIN_API
 
 
 def test_an_interrupt_is_no_broken_plugin(packages: Any) -> None:
