@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from fresh import ROOT, Environment, call
 
-ROOT = Path(__file__).parents[1]
 IMPORTABLE = [folder for place in (".", "plugins", "datasets") for folder in (ROOT / place).glob("fusionkit*/")]
 PACKAGES = [folder for folder in IMPORTABLE if (folder / "__init__.py").is_file()]
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "build", "dist", "runs", "data"
-)
-
-
-def call(*words: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that must succeed, without anything of this process's Python in its environment."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FUSIONKIT"))}
-    done = subprocess.run(
-        list(map(str, words)), cwd=cwd, env=environment | variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """A clean copy of the checkout, the sdist and the wheel made from that sdist."""
-    copy = tmp_path_factory.mktemp("checkout") / "fusionkit"
-    shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
-    call(sys.executable, "-m", "build", "--no-isolation", "--outdir", copy / "out", cwd=copy)
-    [sdist], [wheel] = (copy / "out").glob("*.tar.gz"), (copy / "out").glob("*.whl")
-    return copy, sdist, wheel
 
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """A fresh environment with the wheel in it and its dependencies visible; the folder of its programs."""
-    _, _, wheel = built
-    home = tmp_path_factory.mktemp("fresh")
-    venv.create(home / "env", with_pip=False, symlinks=True)
-    programs = home / "env" / ("Scripts" if os.name == "nt" else "bin")
-    python = programs / "python"
-    call(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=home)
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    [packages] = call(python, "-c", ask, cwd=home).stdout.splitlines()
-    # A path in a .pth file is not searched for further .pth files: the checkout's own install stays out of sight.
-    visible = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    (Path(packages) / "dependencies.pth").write_text("\n".join(visible) + "\n")
-    return programs, Path(packages)
+    """A fresh environment with the wheel in it and its dependencies visible."""
+    return Environment.create(tmp_path_factory.mktemp("fresh"), built.wheel)
 
 
 def python_files(folders: list[Path]) -> set[str]:
@@ -65,14 +26,14 @@ def python_files(folders: list[Path]) -> set[str]:
 
 
 def test_the_wheel_holds_every_module_and_nothing_else_on_top(built):
-    names = zipfile.ZipFile(built[2]).namelist()
+    names = zipfile.ZipFile(built.wheel).namelist()
     assert {name for name in names if name.endswith(".py")} == python_files(PACKAGES)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {folder.name for folder in PACKAGES}
 
 
 def test_the_wheel_holds_recipes_and_what_reports_need(built):
-    names = set(zipfile.ZipFile(built[2]).namelist())
+    names = set(zipfile.ZipFile(built.wheel).namelist())
     assert {f"fusionkit/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")} <= names
     files = [path for folder in ("templates", "fonts") for path in (ROOT / "fusionkit" / folder).rglob("*.*")]
     assert files
@@ -81,14 +42,13 @@ def test_the_wheel_holds_recipes_and_what_reports_need(built):
 
 
 def test_a_wheel_of_the_checkout_is_that_of_the_sdist(built, tmp_path):
-    copy, _, wheel = built
-    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, cwd=copy)
+    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, cwd=built.copy)
     [direct] = tmp_path.glob("*.whl")
-    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
+    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(built.wheel).namelist())
 
 
 def test_the_sdist_holds_what_one_needs_to_build_and_test(built):
-    with tarfile.open(built[1]) as archive:
+    with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"LICENSE", "README.md", "Makefile", "constraints.txt", "pyproject.toml", "tests/conftest.py"}
     assert wanted <= names
@@ -102,23 +62,21 @@ def test_the_editable_install_finds_the_recipes_of_the_checkout():
 
 
 def test_the_environment_runs_the_wheel_and_not_the_checkout(installed, tmp_path):
-    programs, packages = installed
     ask = "import fusionkit, fusionkit_fusions; print(fusionkit.__file__); print(fusionkit_fusions.__file__)"
-    for file in call(programs / "python", "-c", ask, cwd=tmp_path).stdout.splitlines():
-        assert Path(file).is_relative_to(packages)
+    for file in installed.python("-c", ask, cwd=tmp_path).stdout.splitlines():
+        assert Path(file).is_relative_to(installed.packages)
 
 
 def test_the_installed_command_works_from_another_folder(installed, tmp_path):
-    program = installed[0] / "fusionkit"
-    assert "recipes" in call(program, "--help", cwd=tmp_path).stdout
-    plugins = call(program, "plugins", cwd=tmp_path).stdout
+    assert "recipes" in installed.fusionkit("--help", cwd=tmp_path).stdout
+    plugins = installed.fusionkit("plugins", cwd=tmp_path).stdout
     assert "broken" not in plugins
     assert plugins.count("concat ") == 1  # once, although another install is in sight
-    listed = call(program, "recipes", cwd=tmp_path).stdout
+    listed = installed.fusionkit("recipes", cwd=tmp_path).stdout
     assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} <= set(listed.split())
-    call(program, "recipes", "copy", "mosi", cwd=tmp_path)
+    installed.fusionkit("recipes", "copy", "mosi", cwd=tmp_path)
     assert (tmp_path / "mosi.yaml").read_text() == (ROOT / "recipes" / "mosi.yaml").read_text()
-    assert "total" in call(program, "check", "mosi.yaml", cwd=tmp_path).stdout
+    assert "total" in installed.fusionkit("check", "mosi.yaml", cwd=tmp_path).stdout
 
 
 def test_pins_cover_what_is_installed_and_nothing_local():
