@@ -20,7 +20,7 @@ from fusionkit.errors import RequestError
 
 @dataclass(frozen=True)
 class MapGrid:
-    """The pixels of a map, north up.
+    """The pixels of a raster or of a map.
 
     Args:
         crs: coordinate reference system.
@@ -34,9 +34,20 @@ class MapGrid:
     width: int
 
     def pixel(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of points in its CRS, from the upper left corner: 0.5 is the middle of the first."""
+        """Rows and columns of points in its CRS, from the upper left corner: 0.5 is the middle of the first.
+
+        North must be up.
+        """
         t = self.transform
         return (np.asarray(y) - t.f) / t.e, (np.asarray(x) - t.c) / t.a
+
+    def same(self, other: MapGrid) -> bool:
+        """Whether the corners are within half a pixel of each other."""
+        # A transform is a 3 x 3 matrix, row by row, on (column, row, 1).
+        corners = np.array([(0, self.width), (0, self.height), (1, 1)], dtype=np.float64)
+        here, there = (np.reshape(tuple(grid.transform), (3, 3)) for grid in (self, other))
+        moved = np.linalg.solve(here, there @ corners)
+        return self.crs == other.crs and bool(np.abs(corners - moved).max() <= 0.5)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class SceneWindows(ABC):
     """Windows of one scene, read from new files as the dataset reads those it was trained on.
 
     Args:
-        grid: of the map that is to be made: that of one of the files, or what the dataset brings all of them to.
+        grid: of the map that is to be made, north up: that of one of the files, or what the dataset brings all of
+            them to.
         window: height and width of a window in pixels of the grid.
         stride: pixels between neighbouring windows, where the user says nothing.
         centred: the answer is of the pixel in the middle of the window; else it is of the whole window.

@@ -10,7 +10,7 @@ import numpy as np
 from fusionkit.contract import Sample
 from fusionkit.errors import DataError
 from fusionkit.flow import InputSpec
-from fusionkit.scene import MapGrid, SceneWindows
+from fusionkit.scene import SceneWindows
 from fusionkit_datasets.readers import SUFFIXES, rasters
 from fusionkit_datasets.references import SceneRef, Scenes, as_list
 from fusionkit_datasets.scenes import Layer, Place, Region, Scene
@@ -50,8 +50,7 @@ class PatchWindows(SceneWindows):
                 "is rotated or not north-up; warp it, for example with `gdalwarp`", next(iter(files.values()))
             )
         self._size = next(iter(inputs[name].shape[1] for name in files))
-        shown = MapGrid(first.crs, first.transform, first.height, first.width)
-        super().__init__(shown, (self._size, self._size), stride=1, centred=True, modalities=files)
+        super().__init__(first, (self._size, self._size), stride=1, centred=True, modalities=files)
         self._held: tuple[int, int] | None = None
         self._scenes: dict[str, Scene] = {}
 

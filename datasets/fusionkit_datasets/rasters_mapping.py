@@ -76,8 +76,7 @@ class RasterWindows(SceneWindows):
             self._hold_pixels(opened, window)
             grid = MapGrid(self._frame.crs, self._frame.transform, self._frame.height, self._frame.width)
         else:
-            target = self._frame.target(common)
-            grid = MapGrid(target.crs, target.transform, target.height, target.width)
+            grid = self._frame.target(common)
         for one in opened.values():
             one.raster.close()
         shape = promises[self._reference].shape

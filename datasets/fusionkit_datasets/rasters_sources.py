@@ -16,7 +16,6 @@ import numpy as np
 import rasterio
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -25,6 +24,7 @@ from rasterio.windows import Window
 
 from fusionkit.errors import DataError
 from fusionkit.options import DataPath
+from fusionkit.scene import MapGrid
 from fusionkit_datasets.rasters_scales import Scale
 from fusionkit_datasets.readers import SUFFIXES
 from fusionkit_datasets.readers.common import listed, reading
@@ -77,16 +77,6 @@ class Grid(Keys):
     """Size of a pixel, in units of the reference's CRS."""
     resampling: ResamplingName
     """How the sources are warped, unless they say it themselves."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The grid of a scene that its sources are warped to."""
-
-    crs: CRS
-    transform: Affine
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -178,7 +168,7 @@ class OpenFiles:
     def __init__(self) -> None:
         self._process, self._files = os.getpid(), OrderedDict[Any, Opened]()
 
-    def get(self, path: Path, source: Source, target: Target | None = None, default: str = "nearest") -> Opened:
+    def get(self, path: Path, source: Source, target: MapGrid | None = None, default: str = "nearest") -> Opened:
         """A raster, opened once.
 
         Args:
@@ -218,7 +208,7 @@ def _set_up_gdal() -> None:
 
 
 def open_raster(
-    path: Path, source: Source, target: Target | None = None, default: str = "nearest", *, askew: bool = False
+    path: Path, source: Source, target: MapGrid | None = None, default: str = "nearest", *, askew: bool = False
 ) -> Opened:
     """Open a raster, warped to `target` where there is one.
 
@@ -265,7 +255,7 @@ def _upright(transform: Affine) -> bool:
     return transform.b == 0 == transform.d and transform.a > 0 > transform.e
 
 
-def _on(raster: DatasetReader, target: Target) -> bool:
+def _on(raster: DatasetReader, target: MapGrid) -> bool:
     """Whether the raster's pixels are pixels of the target's grid, so that nothing has to be resampled."""
     here, there = raster.transform, target.transform
     if raster.crs != target.crs or not _upright(here) or not np.allclose((here.a, here.e), (there.a, there.e), 1e-9):
@@ -274,7 +264,7 @@ def _on(raster: DatasetReader, target: Target) -> bool:
     return bool(np.abs(apart - np.round(apart)).max() < 1e-3)
 
 
-def _warp(raster: DatasetReader, target: Target, nodata: float | None, how: Resampling) -> dict[str, Any]:
+def _warp(raster: DatasetReader, target: MapGrid, nodata: float | None, how: Resampling) -> dict[str, Any]:
     """Options of a view in the target's CRS, in which all that the raster does not cover is missing."""
     dtype = raster.dtypes[0] if how in (Resampling.nearest, Resampling.mode) else _wide(raster)
     has_alpha = len(_measured(raster)) < raster.count

@@ -12,7 +12,8 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from fusionkit_datasets.rasters_sources import Grid, Opened, Target
+from fusionkit.scene import MapGrid
+from fusionkit_datasets.rasters_sources import Grid, Opened
 from fusionkit_datasets.references import Keys
 
 _ROUNDING = 6
@@ -74,12 +75,12 @@ class Frame:
         inside: np.ndarray = (x >= left) & (x < right) & (y > bottom) & (y <= top)
         return inside
 
-    def target(self, grid: Grid) -> Target:
+    def target(self, grid: Grid) -> MapGrid:
         """The common grid over this scene."""
         t, r = self.transform, grid.resolution
         height = int(np.ceil(np.round(-t.e * self.height / r, _ROUNDING)))
         width = int(np.ceil(np.round(t.a * self.width / r, _ROUNDING)))
-        return Target(self.crs, Affine(r, 0, t.c, 0, -r, t.f), height, width)
+        return MapGrid(self.crs, Affine(r, 0, t.c, 0, -r, t.f), height, width)
 
 
 def shape_in_pixels(size: tuple[float, float], transform: Affine) -> tuple[int, int]:

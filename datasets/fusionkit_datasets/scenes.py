@@ -9,6 +9,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from fusionkit.errors import DataError
+from fusionkit.scene import MapGrid
 from fusionkit_datasets import readers
 from fusionkit_datasets.layout import SCENE, Layout, LayoutError, lay_out, take
 from fusionkit_datasets.missing import settle
@@ -29,7 +30,7 @@ class Place:
 
     name: str
     size: tuple[int, int]
-    grid: rasters.Grid | None
+    grid: MapGrid | None
 
     def check(self, other: Place) -> None:
         """Raise a `DataError` where the other has not the same pixels."""

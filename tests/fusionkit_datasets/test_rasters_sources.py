@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import rasterio
 from fusionkit_datasets import rasters_sources
-from fusionkit_datasets.rasters_sources import OpenFiles, Source, Target, files_of, open_raster
+from fusionkit_datasets.rasters_sources import OpenFiles, Source, files_of, open_raster
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 from scipy.ndimage import map_coordinates
 
 from fusionkit.errors import DataError
+from fusionkit.scene import MapGrid
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_reading_straight_is_warping(tmp_path: Path, how: str, resolution: float
     profile = {"driver": "GTiff", "dtype": "float32", "count": 2, "height": 90, "width": 80, "crs": "EPSG:32617"}
     with rasterio.open(path, "w", **profile, transform=from_origin(400_003, 4_000_000, 20, 20)) as file:
         file.write(random.normal(size=(2, 90, 80)).astype(np.float32))
-    target = Target(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, resolution, resolution), 300, 300)
+    target = MapGrid(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, resolution, resolution), 300, 300)
     opened = open_raster(path, Source(file=path), target, how)
     assert opened.straight
     read = {"straight": 0, "warped": 0}
@@ -112,8 +113,8 @@ def test_only_whole_rasters_are_read_straight(tmp_path: Path):
     for name, more in {"hole": {"nodata": 0}, "whole": {}, "numbers": {"dtype": "uint8"}}.items():
         with rasterio.open(tmp_path / name, "w", **profile | more, transform=from_origin(0, 90, 10, 10)) as file:
             file.write(np.ones((1, 9, 9), np.uint8))
-    here = Target(CRS.from_epsg(32617), from_origin(0, 90, 5, 5), 18, 18)
-    away = Target(CRS.from_epsg(32618), from_origin(0, 90, 5, 5), 18, 18)
+    here = MapGrid(CRS.from_epsg(32617), from_origin(0, 90, 5, 5), 18, 18)
+    away = MapGrid(CRS.from_epsg(32618), from_origin(0, 90, 5, 5), 18, 18)
 
     def straight(name: str, target: Target, how: str) -> bool:
         return open_raster(tmp_path / name, Source(file=tmp_path / name), target, how).straight
@@ -131,7 +132,7 @@ def test_small_windows_are_interpolated_like_large_ones(tmp_path: Path):
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 90, "width": 80, "crs": "EPSG:32617"}
     with rasterio.open(path, "w", **profile, transform=from_origin(400_010, 4_000_000, 20, 20), nodata=-9999) as file:
         file.write(values, 1)
-    target = Target(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, 20, 20), 90, 80)
+    target = MapGrid(CRS.from_epsg(32617), from_origin(400_000, 4_000_000, 20, 20), 90, 80)
     opened = open_raster(path, Source(file=path), target, "bilinear")
     assert not opened.straight
     for size in (5, 12, 60):

@@ -5,47 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from fusionkit.errors import DataError
+from fusionkit.scene import MapGrid
 from fusionkit_datasets.readers.common import Header, check_header, listed, reading
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a raster lie; None where it does not say.
-
-    Args:
-        crs: coordinate reference system.
-        transform: from column and row to its coordinates.
-        height, width: in pixels.
-    """
-
-    crs: CRS
-    transform: Affine
-    height: int
-    width: int
-
-    def same(self, other: Grid) -> bool:
-        """Whether the corners are within half a pixel of each other."""
-        # A transform is a 3 x 3 matrix, row by row, on (column, row, 1).
-        corners = np.array([(0, self.width), (0, self.height), (1, 1)], dtype=np.float64)
-        here, there = (np.reshape(tuple(grid.transform), (3, 3)) for grid in (self, other))
-        moved = np.linalg.solve(here, there @ corners)
-        return self.crs == other.crs and bool(np.abs(corners - moved).max() <= 0.5)
-
-
-def header(path: Path, bands: Sequence[int] | None = None) -> tuple[Header, Grid | None]:
+def header(path: Path, bands: Sequence[int] | None = None) -> tuple[Header, MapGrid | None]:
     """Shape `[C, H, W]` and place of a raster.
 
     Raises:
@@ -56,7 +30,7 @@ def header(path: Path, bands: Sequence[int] | None = None) -> tuple[Header, Grid
         dtype = np.result_type(*[raster.dtypes[number - 1] for number in numbers])
         shape = (len(numbers), raster.height, raster.width)
         georeferenced = raster.crs is not None and not raster.transform.is_identity
-        grid = Grid(raster.crs, raster.transform, raster.height, raster.width) if georeferenced else None
+        grid = MapGrid(raster.crs, raster.transform, raster.height, raster.width) if georeferenced else None
         return check_header(Header(shape, dtype), path.name, path), grid
 
 
