@@ -1,10 +1,12 @@
-"""The recipes that come with fusionkit: where they are, what they are about, and how one gets a copy."""
+"""The recipes and grids that come with fusionkit: where they are, what they are about, and how one gets a copy."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fusionkit.errors import RequestError, suggestion
 from fusionkit.yamlfile import load_yaml
@@ -12,10 +14,15 @@ from fusionkit.yamlfile import load_yaml
 
 @dataclass(frozen=True)
 class Shipped:
-    """One recipe that comes with fusionkit."""
+    """One recipe, or grid, that comes with fusionkit."""
 
     name: str
     path: Path
+
+    @property
+    def command(self) -> Literal["run", "grid"]:
+        """The command of fusionkit that takes it."""
+        return "grid" if self.name.startswith("grids/") else "run"
 
     @property
     def summary(self) -> str:
@@ -38,7 +45,7 @@ class Shipped:
             data = load_yaml(path.read_text(encoding="utf-8"), str(path)).data
             if not isinstance(data, dict) or not isinstance(data.get("base"), str):
                 break
-            path = path.parent / data["base"]
+            path = Path(os.path.normpath(path.parent / data["base"]))
         return files
 
 
@@ -49,9 +56,10 @@ def folder() -> Path:
 
 
 def shipped() -> Iterator[Shipped]:
-    """All recipes that come with fusionkit, by name."""
-    for path in sorted(folder().glob("*.yaml")):
-        yield Shipped(path.stem, path)
+    """All recipes that come with fusionkit, by name, then the grids, which are called `grids/NAME`."""
+    for place in ("", "grids"):
+        for path in sorted((folder() / place).glob("*.yaml")):
+            yield Shipped(f"{place}/{path.stem}".lstrip("/"), path)
 
 
 def find(name: str) -> Shipped:
@@ -66,21 +74,22 @@ def find(name: str) -> Shipped:
     return recipes[name]
 
 
-def locate(recipe: str) -> Path:
-    """The file that a user means: a path, or the name of a shipped recipe.
+def locate(recipe: str, command: Literal["run", "grid"] = "run") -> Path:
+    """The file that a user of this command means: a path, or the name of a shipped recipe or grid.
 
     Raises:
         RequestError: there is neither.
     """
     if Path(recipe).exists():
         return Path(recipe)
-    names = [known.name for known in shipped()]
+    names = [known.name for known in shipped() if known.command == command]
     if recipe in names:
         return find(recipe).path
-    stem = Path(recipe).stem
-    if stem in names:
-        raise RequestError(f"there is no file {recipe}; the recipe that comes with fusionkit is called {stem!r}")
-    raise RequestError(f"there is no file {recipe}, nor a shipped recipe of that name{suggestion(stem, names)}")
+    what = {"run": "recipe", "grid": "grid"}[command]
+    name = Path(recipe).with_suffix("").as_posix().removeprefix("recipes/")
+    if name in names:
+        raise RequestError(f"there is no file {recipe}; the {what} that comes with fusionkit is called {name!r}")
+    raise RequestError(f"there is no file {recipe}, nor a shipped {what} of that name{suggestion(name, names)}")
 
 
 def copy(name: str, to: Path) -> list[Path]:
@@ -88,7 +97,7 @@ def copy(name: str, to: Path) -> list[Path]:
 
     Args:
         name: the recipe.
-        to: a folder, or the file to write.
+        to: a folder, in which files lie as they do here; of a recipe also the file to write.
 
     Returns:
         The files written, the recipe itself first.
@@ -96,18 +105,22 @@ def copy(name: str, to: Path) -> list[Path]:
     Raises:
         RequestError: there is no such recipe, or a file is there already.
     """
-    own, *bases = find(name).files()
-    target = to if to.suffix in (".yaml", ".yml") else to / own.name
+    recipe = find(name)
+    own, *bases = recipe.files()
+    is_file = to.suffix in (".yaml", ".yml")
+    if is_file and recipe.command == "grid":
+        raise RequestError(f"{name} goes into a folder, with the recipe that it is of; name one with --to")
+    target = to if is_file else to / own.relative_to(folder())
     plan = {target: own.read_bytes()}
     for base in bases:
-        beside = target.parent / base.name
+        beside = Path(os.path.normpath(target.parent / os.path.relpath(base, own.parent)))
         if not (beside.is_file() and beside.read_bytes() == base.read_bytes()):
             plan[beside] = base.read_bytes()
     if taken := [path for path in plan if path.exists()]:
         raise RequestError(f"{taken[0]} is there already; name another place with --to")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         for path, content in plan.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 file.write(content)
     except OSError as error:

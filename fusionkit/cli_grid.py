@@ -8,12 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from fusionkit import catalogue
 from fusionkit.cli_shared import OverridesArgument, only_the_answer, table
 from fusionkit.errors import RequestError
 
 
 def grid(
-    path: Annotated[Path, typer.Argument(metavar="GRID", help="The file of the grid, such as ablation.yaml.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="GRID", help="The file of the grid, such as ablation.yaml, or one that is shipped."),
+    ],
     overrides: OverridesArgument = None,
     grids: Annotated[Path, typer.Option(file_okay=False, help="Where the grid's folder is made or found.")] = Path(
         "grids"
@@ -49,6 +53,7 @@ def grid(
     if (backend == "dask") != (scheduler is not None):
         missing = "--backend dask" if backend != "dask" else "--scheduler with the address of the Dask scheduler"
         raise RequestError(f"a Dask cluster needs {missing}")
+    path = catalogue.locate(source, "grid")
     if dry_run:
         _list(path, overrides or (), grids)
         return

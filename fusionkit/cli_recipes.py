@@ -1,4 +1,4 @@
-"""`fusionkit recipes`: the recipes that come with fusionkit."""
+"""`fusionkit recipes`: the recipes and grids that come with fusionkit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 
 from fusionkit.cli_shared import table
 
-app = typer.Typer(help="List, show and copy the recipes that come with fusionkit.", invoke_without_command=True)
+app = typer.Typer(
+    help="List, show and copy the recipes and grids that come with fusionkit.", invoke_without_command=True
+)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As `fusionkit recipes` lists it.")]
 
@@ -35,7 +37,7 @@ def show(name: NameArgument) -> None:
 @app.command()
 def copy(
     name: NameArgument,
-    to: Annotated[Path, typer.Option(help="A folder, or a file that ends in .yaml.")] = Path("."),
+    to: Annotated[Path, typer.Option(help="A folder; of a recipe also a file that ends in .yaml.")] = Path("."),
 ) -> None:
     """Copy a recipe, to change it. Nothing is overwritten."""
     from fusionkit import catalogue
@@ -43,5 +45,5 @@ def copy(
     first, *others = catalogue.copy(name, to)
     for path in others:
         print(f"also {path}, which it inherits from", file=sys.stderr)
-    print(f"run it: fusionkit run {first}", file=sys.stderr)
+    print(f"run it: fusionkit {catalogue.find(name).command} {first}", file=sys.stderr)
     print(first)

@@ -42,7 +42,7 @@ def test_a_grid_without_its_data_is_refused(fusionkit, toy):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere.yaml"], "nowhere.yaml: does not exist"),
+        (["nowhere.yaml"], "there is no file nowhere.yaml, nor a shipped grid"),
         (["toy.yaml"], "toy.yaml:1:1: data: unknown key; it belongs to the base recipe"),
         (["."], "is a folder; name a grid in it"),
         (["g.yaml", "train.epochs=no"], "train.epochs"),

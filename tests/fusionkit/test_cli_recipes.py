@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def shelf(tmp_path, monkeypatch):
     )
     (folder / "child.yaml").write_text("base: parent.yaml\n")
     (folder / "plain.yaml").write_text("a: 1\n")
+    (folder / "grids").mkdir()
+    (folder / "grids" / "child.yaml").write_text("base: ../child.yaml\naxes: {seed: [1, 2]}\n")
     monkeypatch.setattr(catalogue, "folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return folder
@@ -29,12 +32,12 @@ def shelf(tmp_path, monkeypatch):
 def test_every_recipe_of_the_checkout_is_listed_with_what_it_is(fusionkit):
     answer = fusionkit("recipes")
     lines = dict(line.split(maxsplit=1) for line in answer.out.splitlines()[1:])
-    assert set(lines) == {path.stem for path in RECIPES.glob("*.yaml")}
+    assert set(lines) == {path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml")}
     assert all(summary.endswith(".") for summary in lines.values())
 
 
 def test_the_summary_is_the_first_sentence(fusionkit, shelf):
-    assert "parent  What it is, at 0.2 m.\n" in fusionkit("recipes").out
+    assert re.search(r"^parent +What it is, at 0.2 m.$", fusionkit("recipes").out, re.MULTILINE)
 
 
 def test_show_prints_the_file(fusionkit):
@@ -59,6 +62,27 @@ def test_copy_takes_the_parent_along_and_prints_the_file(fusionkit, shelf):
 def test_copy_to_a_folder_or_a_file(fusionkit, shelf, to, written):
     assert fusionkit("recipes", "copy", "plain", "--to", to).out == f"{written}\n"
     assert Path(written).read_text() == "a: 1\n"
+
+
+def test_a_grid_is_copied_with_the_recipes_below_it_in_their_places(fusionkit, shelf):
+    answer = fusionkit("recipes", "copy", "grids/child", "--to", "new")
+    assert answer.out == "new/grids/child.yaml\n"
+    assert "run it: fusionkit grid new/grids/child.yaml" in answer.err
+    for name in ("grids/child.yaml", "child.yaml", "parent.yaml"):
+        assert Path("new", name).read_text() == (shelf / name).read_text()
+
+
+def test_a_grid_is_not_copied_away_from_its_base(fusionkit, shelf):
+    answer = fusionkit("recipes", "copy", "grids/child", "--to", "mine.yaml")
+    assert answer.code == 2
+    assert "grids/child goes into a folder" in answer.err
+    assert not Path("mine.yaml").exists()
+
+
+def test_a_shipped_grid_is_run_by_its_name(fusionkit):
+    answer = fusionkit("grid", "grids/urfc_demo", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "27 cells" in answer.err
 
 
 @pytest.mark.parametrize("taken", ["child.yaml", "parent.yaml"])
