@@ -107,26 +107,16 @@ def show(
 
 def _print_component(entry: Entry, registry: Registry) -> None:
     from fusionkit.options import options_model
-    from fusionkit.wording import options_in_words
+    from fusionkit.wording import options_in_words, prose
 
     component = entry.component
     target = registry.resolve(component.kind, component.name)
     told = options_in_words(options_model(target))
     print(f"{component.kind} {component.name}, from {entry.plugin.owner} {entry.plugin.version}\n")
-    print(_prose(inspect.getdoc(target) or component.summary))
+    print(prose(inspect.getdoc(target) or component.summary))
     for number, (name, options) in enumerate(told.items()):
         print()
         if options:
             table((name if number else "option", "type", "default", "what"), options)
         else:
             print("It has no options.")
-
-
-def _prose(docstring: str) -> str:
-    """A docstring without its sections (Args, Raises, ...)."""
-    kept = []
-    for line in docstring.splitlines():
-        if line in {"Args:", "Arguments:", "Attributes:", "Raises:", "Returns:"}:
-            break
-        kept.append(line)
-    return "\n".join(kept).strip()

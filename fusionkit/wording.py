@@ -1,4 +1,4 @@
-"""Options in words: the name, type, default and meaning of each, for people."""
+"""A component in words, for people: what it does, and the name, type, default and meaning of each option."""
 
 from __future__ import annotations
 
@@ -80,6 +80,16 @@ class _Words:
 def plain(value: Any) -> str:
     """A value as a recipe would say it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def prose(docstring: str) -> str:
+    """What a docstring says before its sections (Args, Raises, ...)."""
+    kept = []
+    for line in docstring.splitlines():
+        if line in {"Args:", "Arguments:", "Attributes:", "Raises:", "Returns:"}:
+            break
+        kept.append(line)
+    return "\n".join(kept).strip()
 
 
 def _bounds(held: dict[str, Any]) -> str:
