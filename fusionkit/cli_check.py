@@ -67,6 +67,7 @@ def check_components(text: str) -> tuple[list[tuple[str, str, str]], bool]:
     for one in names:
         try:
             target = registry.resolve(kind, one)
+            registry.options(kind, one)
         except RequestError as error:
             if name != "all":
                 raise

@@ -106,12 +106,11 @@ def show(
 
 
 def _print_component(entry: Entry, registry: Registry) -> None:
-    from fusionkit.options import options_model
     from fusionkit.wording import options_in_words, prose
 
     component = entry.component
     target = registry.resolve(component.kind, component.name)
-    told = options_in_words(options_model(target))
+    told = options_in_words(registry.options(component.kind, component.name))
     print(f"{component.kind} {component.name}, from {entry.plugin.owner} {entry.plugin.version}\n")
     print(prose(inspect.getdoc(target) or component.summary))
     for number, (name, options) in enumerate(told.items()):

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PydanticUserError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic_core import to_json
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
@@ -92,12 +93,32 @@ def _model(title: str, function: Callable[..., Any], docstring: str = "") -> typ
             hint = get_type_hints(alone, globalns=unwrapped.__globals__, include_extras=True)[name]
         except NameError as error:
             raise TypeError(f"the type of option {name!r} of {what} is not imported at run time: {error}") from error
+        except Exception as error:  # it is an expression, which may raise anything
+            raise TypeError(f"the type of option {name!r} of {what} cannot be read: {error}") from error
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hint, Field(default, description=described.get(name)))
     try:
-        return create_model(title, __base__=Options, __module__=function.__module__, **fields)
+        model = create_model(title, __base__=Options, __module__=function.__module__, **fields)
+        model.model_json_schema()
     except (PydanticUserError, NameError) as error:  # a type that YAML cannot hold, a name with an underscore
         raise TypeError(f"{what}: {str(error).splitlines()[0]}") from error
+    if misfit := _default_that_does_not_fit(model):
+        name, why = misfit
+        raise TypeError(f"the default of option {name!r} of {what} does not fit its type: {why}")
+    return model
+
+
+def _default_that_does_not_fit(model: type[Options]) -> tuple[str, str] | None:
+    """The first option whose default no recipe could give, and why."""
+    defaults = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
+    try:
+        model.model_validate_json(to_json(defaults, fallback=repr))
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            # What is required is missing, and what a validator refuses may be right in another environment.
+            if problem["type"] not in ("missing", "value_error"):
+                return str(problem["loc"][0]), problem["msg"]
+    return None
 
 
 _ARGUMENT = re.compile(r"^(\w+)\s*(?:\(.*?\))?:\s*(.*)$")

@@ -17,12 +17,15 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from inspect import isroutine
 from textwrap import shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from fusionkit.components import DISTRIBUTION, ENTRY_POINT_GROUP, PLUGIN_API, Component, Hooks
 from fusionkit.errors import RequestError, suggestion
+
+if TYPE_CHECKING:
+    from fusionkit.options import Options
 
 DISABLE_VARIABLE = "FUSIONKIT_DISABLE_PLUGINS"
 _BASES = {"augmentation": ("Augmentation", "Mixing")}
@@ -136,6 +139,26 @@ class Registry:
         if lacking := sorted(getattr(target, "__abstractmethods__", ())):
             raise RequestError(f"{what} is broken: {component.target} does not implement {', '.join(lacking)}")
         return target
+
+    def options(self, kind: str, name: str) -> type[Options]:
+        """The model of a component's options.
+
+        Raises:
+            RequestError: as for `resolve`; or its constructor is no schema, or an option has the name of a key of the
+                core that stands beside it.
+        """
+        target = self.resolve(kind, name)
+        # Here, as only a component's class needs them: listing plugins stays quick.
+        from fusionkit.options import options_model
+        from fusionkit.sections import keys_beside
+
+        try:
+            model = options_model(target)
+            if taken := model.model_fields.keys() & keys_beside(kind):
+                raise TypeError(f"its option {min(taken)!r} has the name of a key of the core")
+        except TypeError as error:
+            raise RequestError(f"{kind} {name!r} of {self.get(kind, name).plugin.owner} is broken: {error}") from error
+        return model
 
 
 def _manager() -> pluggy.PluginManager:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias, get_args
 
-from pydantic import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from fusionkit.components import KINDS
 from fusionkit.errors import RequestError
-from fusionkit.options import options_model
 from fusionkit.registry import Registry, load_registry
 from fusionkit.sections import RecipeKeys
 from fusionkit.weighting import Learned, Schedule
@@ -61,9 +59,9 @@ def _options(kind: str, registry: Registry, definitions: dict[str, Schema]) -> d
     for name in registry.names(kind):
         prefix = f"{kind}.{name}."
         try:
-            model = options_model(registry.resolve(kind, name))
+            model = registry.options(kind, name)
             schema = model.model_json_schema(schema_generator=_Draft7, ref_template=f"#/$defs/{prefix}{{model}}")
-        except (RequestError, TypeError, PydanticUserError) as error:
+        except RequestError as error:
             found[name] = str(error)
             continue
         definitions |= {prefix + inner: definition for inner, definition in schema.pop("$defs", {}).items()}

@@ -314,6 +314,11 @@ class RecipeKeys(Section):
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""
 
 
+def keys_beside(kind: str) -> set[str]:
+    """The keys of the core that stand beside the options of a component of this kind."""
+    return {"name", *{"dataset": Data.model_fields.keys(), "loss": {"weight"}}.get(kind, ())}
+
+
 def default_loss(task: object) -> str:
     """The loss of a recipe that names none."""
     named = {"multilabel": "binary_cross_entropy", "regression": "mse", "grounding": "l1", "retrieval": "info_nce"}

@@ -14,7 +14,6 @@ from fusionkit.chosen import Chosen
 from fusionkit.errors import Problem, RequestError, suggestion
 from fusionkit.explain import explain, shown
 from fusionkit.headlines import HEADLINES
-from fusionkit.options import options_model
 from fusionkit.registry import Registry
 from fusionkit.sections import RecipeKeys, Train
 from fusionkit.weighting import Learned, Schedule, Weight, is_weight
@@ -50,20 +49,12 @@ class Check:
     ) -> Chosen | None:
         """The component `name` with its options; `reserved` are the keys beside them that are the core's."""
         try:
-            target = self.registry.resolve(kind, name)
-            model = options_model(target)
-            if taken := model.model_fields.keys() & {"name", *reserved}:
-                raise TypeError(f"its option {min(taken)!r} has the name of a key of the core")
+            model = self.registry.options(kind, name)
         except RequestError as error:
             self.problem(name_path, str(error))
             return None
-        except TypeError as error:
-            self.problem(
-                name_path, f"{kind} {name!r} of {self.registry.get(kind, name).plugin.owner} is broken: {error}"
-            )
-            return None
         validated = self.model(model, options, path, reserved)
-        return None if validated is None else Chosen(kind, name, target, validated, path)
+        return None if validated is None else Chosen(kind, name, self.registry.resolve(kind, name), validated, path)
 
     def named(self, kind: str, value: Any, path: KeyPath, reserved: Iterable[str] = ("name",)) -> Chosen | None:
         """A component given as a name, or as a mapping with `name` and options."""

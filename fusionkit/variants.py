@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fusionkit.assembly import blueprint
 from fusionkit.check import Cost, cost
 from fusionkit.contract import Fusion
-from fusionkit.errors import ShapeError
+from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec, Task
 from fusionkit.model import Alone, Blueprint
 from fusionkit.recipe import Recipe
@@ -69,6 +69,6 @@ def variants(recipe: Recipe, inputs: dict[str, InputSpec], task: Task) -> tuple[
     if recipe.fusion.name != EARLY_STACK and EARLY_STACK in registry.names("fusion"):
         try:
             made.append(proven(EARLY_STACK, names, registry.resolve("fusion", EARLY_STACK)))
-        except ShapeError as error:
+        except RequestError as error:
             notes.append(f"no early stack beside the fusion: {error}")
     return made, notes

@@ -13,7 +13,6 @@ from importlib.metadata import EntryPoint
 
 from fusionkit.components import ENTRY_POINT_GROUP
 from fusionkit.errors import RequestError
-from fusionkit.options import options_model
 from fusionkit.registry import Registry, build_registry
 from fusionkit.testing.fault import Fault
 
@@ -54,8 +53,8 @@ def components_are_there(module: str) -> None:
     for entry in registry.components:
         component = entry.component
         try:
-            options_model(registry.resolve(component.kind, component.name))
-        except (RequestError, TypeError) as error:
+            registry.options(component.kind, component.name)
+        except RequestError as error:
             raise Fault("components_are_there", f"{component.kind}:{component.name}: {error}") from error
 
 

@@ -16,6 +16,7 @@ def fusionkit_components():
     yield Component("fusion", "sized", "acme.parts:Sized")
     yield Component("loss", "summed", "acme.parts:Summed")
     yield Component("loss", "gone", "acme.parts:Gone")
+    yield Component("encoder", "untyped", "acme.parts:Untyped")
     yield Component("encoder", "flat", "acme.parts:Flat")
 """
 
@@ -68,6 +69,11 @@ class Flat(Encoder):
 
     def embed(self, value, valid):
         return Features.from_vector(value)
+
+
+class Untyped(Flat):
+    def __init__(self, spec, *, dim):
+        super().__init__(spec)
 """
 
 
@@ -121,6 +127,7 @@ def test_all_of_a_kind_are_checked(fusionkit):
             ["fusion:sized"],
             "has no defaults for width, and is checked with its defaults: inherit fusionkit.testing.Fus",
         ),
+        (["encoder:untyped"], "encoder 'untyped' of acme is broken: option 'dim' of Untyped.__init__ has no type"),
         (["dataset:arrays"], "inherit fusionkit.testing.DatasetSuite"),
         (["metric:all"], "no rules for components of the kind metric"),
         (["fusion:pair", "fusion.dim=3"], "leave the overrides out"),

@@ -135,6 +135,13 @@ def test_show_tells_every_option(fusionkit, stranger):
     }
 
 
+def test_show_says_why_a_component_has_no_options(fusionkit, packages):
+    packages.add("stranger", plugin=PLUGIN, gate=GATE.replace("width: PositiveInt", "width"))
+    answer = fusionkit("plugins", "show", "gate")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == ("error: fusion 'gate' of stranger is broken: option 'width' of Gate.__init__ has no type\n")
+
+
 def test_show_takes_the_kind_along(fusionkit, stranger):
     assert fusionkit("plugins", "show", "fusion:gate").out == fusionkit("plugins", "show", "gate").out
     assert fusionkit("plugins", "show", "loss:gate").code == 2

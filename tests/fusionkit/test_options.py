@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -148,9 +148,29 @@ class Private:
     def __init__(self, *, _dim: int = 3): ...
 
 
+class Calling:
+    def __init__(self, *, call: Callable[[], int] | None = None): ...
+
+
+class Unreadable:
+    def __init__(self, *, dim: 1 / 0 = 3): ...
+
+
+class Misfit:
+    def __init__(self, *, width: int, dim: PositiveInt = 0): ...
+
+
+class OfAnotherKind:
+    def __init__(self, *, sizes: tuple[int, ...] = ("a",)): ...
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [
+        (Calling, "Calling.__init__: Cannot generate a JsonSchema for core_schema.CallableSchema"),
+        (Unreadable, "the type of option 'dim' of Unreadable.__init__ cannot be read: division by zero"),
+        (Misfit, "the default of option 'dim' of Misfit.__init__ does not fit its type: .* greater than 0"),
+        (OfAnotherKind, "the default of option 'sizes' of OfAnotherKind.__init__ does not fit its type: .* integer"),
         (Untyped, "option 'dim' of Untyped.__init__ has no type"),
         (Open, r"Open.__init__ takes \*\*kwargs; options are named one by one"),
         (Positional, r"option 'dim' of Positional.__init__ needs a `\*` before it"),
@@ -163,6 +183,14 @@ def test_a_constructor_that_is_no_schema(target: type, told: str) -> None:
     with pytest.raises(TypeError, match=told) as error:
         options_model(target)
     assert "\n" not in str(error.value)
+
+
+def test_a_default_may_be_what_this_environment_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rooted:
+        def __init__(self, *, root: DataPath = Path("${NOWHERE}/x")): ...
+
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert options_model(Rooted)().root == Path("${NOWHERE}/x")
 
 
 def test_the_arguments_of_a_function() -> None:

@@ -215,7 +215,7 @@ class Open(Fusion):
     whole = validator.schema["else"]["properties"]
     assert {known["const"]: known["description"] for known in whole["fusion"]["anyOf"][0]["anyOf"]} == {
         "gone": "fusion 'gone' of bad is broken: bad.parts has no 'Gone'",
-        "open": "Open.__init__ takes **options; options are named one by one",
+        "open": "fusion 'open' of bad is broken: Open.__init__ takes **options; options are named one by one",
         "twice": "fusion 'twice' is offered by bad (bad) and worse (worse); uninstall one, or name its plugin in "
         "FUSIONKIT_DISABLE_PLUGINS",
     }
