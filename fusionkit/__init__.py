@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fusionkit.options import DataPath, Probability
     from fusionkit.recipe import Recipe, load_recipe
     from fusionkit.result import Result
+    from fusionkit.runs import Run
+    from fusionkit.stages import exchange_specs
+    from fusionkit.trainer import Callback, Fit
 
 # Imported at first use: a plugin's record file says `from fusionkit import Component` and must not load torch.
 _HOMES = {
@@ -49,6 +52,9 @@ _HOMES = {
     "options": ("DataPath", "Probability"),
     "recipe": ("Recipe", "load_recipe"),
     "result": ("Result",),
+    "runs": ("Run",),
+    "stages": ("exchange_specs",),
+    "trainer": ("Callback", "Fit"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -57,6 +63,7 @@ __all__ = [
     "Augmentation",
     "BadSample",
     "Batch",
+    "Callback",
     "Component",
     "DataError",
     "DataPath",
@@ -64,6 +71,7 @@ __all__ = [
     "Encoder",
     "FeatureSpec",
     "Features",
+    "Fit",
     "Fused",
     "Fusion",
     "FusionkitError",
@@ -78,11 +86,13 @@ __all__ = [
     "RecipeError",
     "RequestError",
     "Result",
+    "Run",
     "Sample",
     "ShapeError",
     "Task",
     "TextEncoder",
     "Tokenizer",
+    "exchange_specs",
     "grid",
     "hookimpl",
     "load_recipe",

@@ -69,8 +69,11 @@ class Hooks:
 
     @hookspec
     def fusionkit_callbacks(self, recipe: Recipe) -> Iterable[Any]:  # type: ignore[empty-body]
-        """Return objects with any of the methods of `fusionkit.trainer.Callback` for a run of `recipe`."""
+        """Return objects with any of the methods of `fusionkit.Callback` for a run of `recipe`."""
 
     @hookspec
     def fusionkit_report_sections(self, run: Run) -> Iterable[tuple[str, str]]:  # type: ignore[empty-body]
-        """Return `(title, text)` pairs that `report.html` shows after its own sections; the text is escaped."""
+        """Return `(title, text)` pairs that `report.html` shows after its own sections; the text is escaped.
+
+        `run.result` is known by then, and all files are there but the report and `result.json`.
+        """

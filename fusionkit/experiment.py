@@ -19,13 +19,13 @@ from fusionkit.errors import RequestError
 from fusionkit.evaluation import evaluate, in_order
 from fusionkit.finish import finish
 from fusionkit.flow import Output
+from fusionkit.hooks import callbacks_of
 from fusionkit.loading import Samples
 from fusionkit.logs import MetricsFile, TensorBoard
 from fusionkit.opened import Opened, open_data
 from fusionkit.progress import Progress
 from fusionkit.provenance import provenance
 from fusionkit.recipe import Recipe, load_recipe
-from fusionkit.registry import load_registry
 from fusionkit.runs import Run, RunFolder
 from fusionkit.terms import fit_losses, fit_losses_of_baseline, left_out
 from fusionkit.text import file_of
@@ -108,6 +108,7 @@ def run(
             notes += [f"the baseline {variant.name} is trained {term}" for term in lacking]
     for note in notes:
         progress.line(f"note: {note}")
+    provided = callbacks_of(recipe)
     folder = _folder(recipe, fabric, Path(runs), name, resume)
     told = provenance(recipe, opened, fabric)
     begun = (folder.path / "provenance.json").is_file()  # nothing is trained before this file is there
@@ -118,9 +119,7 @@ def run(
         for partition, tokenizers in zip(opened.partitions, opened.tokenizers, strict=True):
             for modality, tokenizer in tokenizers.items():
                 folder.write_text(file_of(modality, partition.fold), tokenizer.state())
-    callbacks = [MetricsFile(folder), TensorBoard(folder)] if fabric.is_global_zero else []
-    for provided in load_registry().manager.hook.fusionkit_callbacks(recipe=recipe):
-        callbacks += provided
+    callbacks = [*([MetricsFile(folder), TensorBoard(folder)] if fabric.is_global_zero else []), *provided]
     # Baselines first: the last lines of a log then tell of the model itself.
     answers: dict[str, list[Answer]] = {}
     for variant in [*planned[1:], planned[0]]:
@@ -129,7 +128,7 @@ def run(
             for number in range(len(opened.partitions))
         ]
     if fabric.is_global_zero:
-        finish(folder, recipe, opened, planned, answers, notes, told, fabric)
+        finish(folder, recipe, opened, planned, answers, notes, told, fabric, progress)
     fabric.barrier()
     return Run.load(folder.path)
 
@@ -253,6 +252,8 @@ def _answer(
         workers=recipe.data.num_workers,
         seed=recipe.seed,
         folder=checkpoints,
+        run_folder=folder.path,
+        is_first=fabric.is_global_zero,
         fresh_fusion=plan.fresh_fusion,
         mixings=[mixing for mixing in made if isinstance(mixing, Mixing)],
         teachers={name: teacher.model(partition.fold) for name, teacher in opened.teachers.items()},

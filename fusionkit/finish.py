@@ -12,11 +12,12 @@ from lightning.fabric import Fabric
 
 from fusionkit.describe import describe_opened, findings
 from fusionkit.figures import Curve
+from fusionkit.hooks import sections_of
 from fusionkit.opened import Opened
 from fusionkit.predictions import Predictions
+from fusionkit.progress import Progress
 from fusionkit.raters import soft_accuracy
 from fusionkit.recipe import Recipe
-from fusionkit.registry import load_registry
 from fusionkit.report import ReportData, write_report
 from fusionkit.result import Baseline, Cost, Result, fusion_effect, score
 from fusionkit.runs import Run, RunFolder, to_yaml
@@ -36,6 +37,7 @@ def finish(
     notes: Sequence[str],
     provenance: Mapping[str, Any],
     fabric: Fabric,
+    progress: Progress,
 ) -> Result:
     """Turn the answers of all models into the files of the run folder; `result.json` comes last.
 
@@ -46,6 +48,7 @@ def finish(
         notes: what else the report should say.
         provenance: as in `provenance.json`.
         fabric: for the peak memory.
+        progress: is told of report sections that fail.
     """
     predictions = {name: pool(opened, given) for name, given in answers.items()}
     scores = {name: score(held, opened.class_names, recipe.seed) for name, held in predictions.items()}
@@ -83,7 +86,6 @@ def finish(
         folder.write_confusion(main.confusion, opened.class_names)
     warned = [f"{name}: {text}" for name, given in answers.items() for answer in given for text in answer.warnings]
     told = [remark for answer in answers[MAIN] for remark in remarks(recipe.fusion.target, answer.history)]
-    sections = load_registry().manager.hook.fusionkit_report_sections(run=Run(folder.path, result))
     report = ReportData(
         result=result,
         predictions=predictions[MAIN],
@@ -95,7 +97,7 @@ def finish(
         resolved=to_yaml(recipe.resolved()),
         notes=[*notes, *warned, *dict.fromkeys(told)],
         selected=recipe.train.select,
-        sections=[section for provided in sections for section in provided],
+        sections=sections_of(Run(folder.path, result), progress.line),
     )
     write_report(folder, report)
     folder.finish(result)

@@ -53,6 +53,8 @@ class Fit:
         settings: the recipe's `train`.
         batch_size, workers, seed: as in the recipe.
         folder: for `best.ckpt` and `last.ckpt`.
+        run_folder: of the whole run, where callbacks may leave files of their own.
+        is_first: whether this is the first of the run's processes, the one that writes files.
         fresh_fusion: `Blueprint.fresh_fusion` of the model; needed where `settings` ask for resets.
         mixings: applied to training batches in this order.
         teachers: see `Objective`.
@@ -75,6 +77,8 @@ class Fit:
     workers: int
     seed: int
     folder: Path
+    run_folder: Path = Path()
+    is_first: bool = True
     fresh_fusion: Callable[[int], tuple[Fusion, nn.ModuleDict]] | None = None
     mixings: Sequence[Mixing] = ()
     teachers: Mapping[str, FusionModel] = field(default_factory=dict)
@@ -102,15 +106,28 @@ class Fit:
 
 
 class Callback:
-    """What `fusionkit_callbacks` may return; any of the methods may be left out of an object that is no subclass."""
+    """What `fusionkit_callbacks` may return; any of the methods may be left out of an object that is no subclass.
 
-    def on_fit_start(self, fit: Fit) -> None: ...
+    They are called in every process of the run, for every model: that of the recipe and the baselines, fold by fold,
+    each with a `Fit` of its own. One that raises ends the run, which can be resumed.
+    """
 
-    def on_step_end(self, fit: Fit, terms: dict[str, float]) -> None: ...
+    def on_fit_start(self, fit: Fit) -> None:
+        """Before the first step; of a resumed run, `fit.step` and `fit.history` tell how far it has come."""
 
-    def on_epoch_end(self, fit: Fit) -> None: ...
+    def on_step_end(self, fit: Fit, terms: dict[str, float]) -> None:
+        """After a step of the optimiser, whose gradients the parameters still hold, clipped where a recipe clips them.
 
-    def on_fit_end(self, fit: Fit) -> None: ...
+        Args:
+            fit: `fit.step` counts this step already.
+            terms: the terms of the loss, over this process's share of the batch.
+        """
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """After validation, when the checkpoint is written: `fit.history[-1]` are the figures."""
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """After the last epoch: `fit.model` has the weights of the best one."""
 
 
 def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] = ()) -> Any:
