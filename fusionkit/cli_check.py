@@ -10,15 +10,18 @@ from typing import Any
 import torch
 
 from fusionkit.components import KINDS
+from fusionkit.contract import Mixing
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
-from fusionkit.testing import encoders, fusions, losses
+from fusionkit.testing import augmentations, encoders, fusions, losses, mixings
+from fusionkit.testing.augmentations import AugmentationSubject
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
+from fusionkit.testing.mixings import MixingSubject
 from fusionkit.testing.subjects import ALIGNED, MIXED, subjects, told
 
-CHECKED = ("fusion", "encoder", "loss")
+CHECKED = ("fusion", "encoder", "loss", "augmentation")
 SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=True)]
 """What encoders are tried with; those that they refuse are left out."""
 
@@ -139,7 +142,26 @@ def _loss(target: Any) -> Found:
     return ", ".join(passed), faults, [f"{kind}: {reason}" for kind, reason in refused.items()]
 
 
-_CHECKS: dict[str, Callable[[Any], Found]] = {"fusion": _fusion, "encoder": _encoder, "loss": _loss}
+def _augmentation(target: Any) -> Found:
+    checks: Iterable[Callable[[Any], None]]
+    subject: AugmentationSubject | MixingSubject
+    try:
+        if issubclass(target, Mixing):
+            checks, subject = mixings.CHECKS, MixingSubject.of(target)
+        else:
+            checks, subject = augmentations.CHECKS, AugmentationSubject.of(target)
+    except RequestError as refusal:
+        return "", [], [str(refusal)]
+    faults = _faults(checks, subject)
+    return "" if faults else ", ".join(subject.inputs), faults, []
+
+
+_CHECKS: dict[str, Callable[[Any], Found]] = {
+    "fusion": _fusion,
+    "encoder": _encoder,
+    "loss": _loss,
+    "augmentation": _augmentation,
+}
 
 
 def _faults(checks: Iterable[Callable[[Any], None]], subject: Any, told: str = "") -> list[str]:

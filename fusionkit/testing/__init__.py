@@ -16,16 +16,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fusionkit.contract import Dataset, Encoder, Fusion, Loss
+from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Loss, Mixing
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
-from fusionkit.testing import datasets, encoders, fusions, losses, plugins
+from fusionkit.testing import augmentations, datasets, encoders, fusions, losses, mixings, plugins
+from fusionkit.testing.augmentations import AugmentationSubject
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.losses import LossSubject
+from fusionkit.testing.mixings import MixingSubject
 from fusionkit.testing.subjects import Subject, Trial, subjects, told
 
-__all__ = ["DatasetSuite", "EncoderSuite", "Fault", "FusionSuite", "LossSuite", "PluginSuite"]
+__all__ = [
+    "AugmentationSuite",
+    "DatasetSuite",
+    "EncoderSuite",
+    "Fault",
+    "FusionSuite",
+    "LossSuite",
+    "MixingSuite",
+    "PluginSuite",
+]
 
 
 class FusionSuite:
@@ -104,6 +115,39 @@ class LossSuite:
         fusions.options_are_a_schema(resolved(self.component))
 
 
+class AugmentationSuite:
+    """Holds an augmentation of samples against every rule of `fusionkit.testing.augmentations`."""
+
+    component: ClassVar[type[Augmentation] | str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    inputs: ClassVar[Mapping[str, InputSpec] | None] = None
+    """The modalities among which it is tried. None: maps, counts, a sequence, a vector and, unless it refuses it, a
+    text."""
+
+    @classmethod
+    def subjects(cls) -> dict[str, AugmentationSubject]:
+        return {"": AugmentationSubject.of(partial(resolved(cls.component), **cls.options), cls.inputs)}
+
+    def test_options_are_a_schema(self) -> None:
+        fusions.options_are_a_schema(resolved(self.component))
+
+
+class MixingSuite:
+    """Holds an augmentation of batches against every rule of `fusionkit.testing.mixings`."""
+
+    component: ClassVar[type[Mixing] | str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    inputs: ClassVar[Mapping[str, InputSpec] | None] = None
+    """As for `AugmentationSuite`."""
+
+    @classmethod
+    def subjects(cls) -> dict[str, MixingSubject]:
+        return {"": MixingSubject.of(partial(resolved(cls.component), **cls.options), cls.inputs)}
+
+    def test_options_are_a_schema(self) -> None:
+        fusions.options_are_a_schema(resolved(self.component))
+
+
 class DatasetSuite(ABC):
     """Holds a dataset, on a few samples that `make` writes, against every rule of `fusionkit.testing.datasets`."""
 
@@ -169,5 +213,7 @@ def _add(suite: type, checks: Iterable[Callable[[Any], None]], make: Callable[[A
 _add(FusionSuite, fusions.CHECKS, _for_each_subject)
 _add(EncoderSuite, encoders.CHECKS, _for_each_subject)
 _add(LossSuite, losses.CHECKS, _for_each_subject)
+_add(AugmentationSuite, augmentations.CHECKS, _for_each_subject)
+_add(MixingSuite, mixings.CHECKS, _for_each_subject)
 _add(DatasetSuite, datasets.CHECKS, _for_a_dataset)
 _add(PluginSuite, plugins.CHECKS, _for_a_plugin)
