@@ -20,9 +20,7 @@ def test_every_name_is_there(name: str) -> None:
 
 
 def test_names_are_sorted_and_all_that_are_found_at_first_use() -> None:
-    assert sorted(fusionkit.__all__, key=str.lower) == sorted(
-        {*fusionkit._HOME_OF, "PLUGIN_API", "Component", "hookimpl"}, key=str.lower
-    )
+    assert sorted(fusionkit.__all__) == sorted({*fusionkit._HOME_OF, "PLUGIN_API", "Component", "hookimpl"})
     assert set(fusionkit.__all__) <= set(dir(fusionkit))
 
 
