@@ -2,13 +2,14 @@
 # make ladder train the seed work's ladder of losses, five seeds a rung; finished runs in runs/ladder are kept
 # make test   the test suite, a process a core; FUSIONKIT_DATA, where set, names the folder of real data
 # make lint   style and types
+# make docs   the documentation site, in site/; its pages open from disk
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO := data/urfc_demo
 
-.PHONY: demo ladder test lint
+.PHONY: demo ladder test lint docs
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,3 +33,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Warnings are errors: dead links and anchors, pages in no navigation, docstrings that do not fit their signature.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
