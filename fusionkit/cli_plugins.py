@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusionkit.cli_shared import table
+from fusionkit.cli_shared import only_the_answer, table
 
 if TYPE_CHECKING:
-    from fusionkit.registry import Entry, Registry
+    from fusionkit.registry import Entry, Plugin, Registry
 
 app = typer.Typer(help="List the plugins and their components; show a component's options.", no_args_is_help=False)
 
@@ -38,7 +40,15 @@ def plugins(
 def _plain(registry: Registry) -> dict[str, Any]:
     return {
         "plugins": [
-            {"name": p.name, "owner": p.owner, "version": p.version, "status": p.status, "reason": p.reason}
+            {
+                "name": p.name,
+                "owner": p.owner,
+                "version": p.version,
+                "status": p.status,
+                "reason": p.reason,
+                "remedy": p.remedy,
+                "hooks": _hooks(registry, p),
+            }
             for p in registry.plugins
         ],
         "components": [
@@ -47,8 +57,10 @@ def _plain(registry: Registry) -> dict[str, Any]:
                 "name": entry.component.name,
                 "summary": entry.component.summary,
                 "target": entry.component.target,
+                "extra": entry.component.extra,
                 "plugin": entry.plugin.name,
                 "owner": entry.plugin.owner,
+                "version": entry.plugin.version,
                 "status": entry.status,
             }
             for entry in _ordered(registry)
@@ -62,27 +74,74 @@ def _ordered(registry: Registry) -> list[Entry]:
     return sorted(registry.components, key=lambda e: (KINDS.index(e.component.kind), e.component.name, e.plugin.owner))
 
 
+_HOOKS = {"fusionkit_callbacks": "callbacks", "fusionkit_report_sections": "report section"}
+"""What a plugin provides beside components, and how the list calls it."""
+
+
+def _hooks(registry: Registry, plugin: Plugin) -> dict[str, str]:
+    """What a plugin provides beside components: the first line of each hook's docstring."""
+    from fusionkit.wording import prose
+
+    return {
+        hook: prose(inspect.getdoc(found.function) or "").partition("\n")[0]
+        for hook in _HOOKS
+        for found in getattr(registry.manager.hook, hook).get_hookimpls()
+        if found.plugin_name == f"{plugin.owner}:{plugin.name}"
+    }
+
+
 def _print_list(registry: Registry, *, verbose: bool) -> None:
-    entries = _ordered(registry)
-    clash = {True: "clash: two plugins offer it", False: ""}
-    rows = [
-        (
-            e.component.kind,
-            e.component.name,
-            f"{e.plugin.owner} {e.plugin.version}",
-            clash[e.clash] or e.component.summary,
-        )
-        for e in entries
+    rows: list[tuple[str, ...]] = [
+        (e.component.kind, e.component.name, f"{e.plugin.owner} {e.plugin.version}", e.status, _summary(e))
+        for e in _ordered(registry)
     ]
-    table(("kind", "name", "from", "what"), rows)
-    print()
-    table(
-        ("plugin", "from", "status", "why"),
-        [(p.name, f"{p.owner} {p.version}", p.status, p.reason) for p in registry.plugins],
-    )
+    providing = {id(entry.plugin) for entry in registry.components}
+    for plugin in registry.plugins:
+        owner = f"{plugin.owner} {plugin.version}"
+        hooks = _hooks(registry, plugin)
+        rows += [(_HOOKS[hook], plugin.name, owner, plugin.status, told) for hook, told in hooks.items()]
+        if not hooks and id(plugin) not in providing:
+            rows.append(("plugin", plugin.name, owner, plugin.status, _why(plugin) or "provides nothing"))
+    table(("kind", "name", "from", "status", "summary"), rows)
     for plugin in registry.plugins:
         if verbose and plugin.traceback:
             print(f"\n{plugin.name} of {plugin.owner}:\n{plugin.traceback}", end="")
+    if any(status != "ok" for *_, status, _ in rows):
+        print("`fusionkit plugins doctor` says what to do", file=sys.stderr)
+
+
+def _why(plugin: Plugin) -> str:
+    return "; ".join(filter(None, [plugin.reason, plugin.remedy]))
+
+
+def _summary(entry: Entry) -> str:
+    install = f"pip install '{entry.component.extra}'" if entry.status == "needs extra" else ""
+    return "; ".join(filter(None, [entry.component.summary, install]))
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what is wrong with the installed plugins, and what to do about it.
+
+    Every component is imported for it. Exit code 1 where something is broken or clashes.
+    """
+    from fusionkit.doctor import FAILURES, examine
+    from fusionkit.registry import load_registry
+
+    with only_the_answer():
+        registry = load_registry()
+        found = examine(registry)
+    failed = [finding for finding in found if finding.status in FAILURES]
+    if as_json:
+        print(json.dumps({"well": not failed, "findings": [asdict(f) for f in found]}, indent=2, ensure_ascii=False))
+    elif found:
+        table(("status", "what is wrong, and what to do"), [(finding.status, str(finding)) for finding in found])
+        print(f"\n{len(failed)} to be mended." if failed else "\nNothing is broken.")
+    else:
+        print(
+            f"All is well. Plugins: {len(registry.plugins)}; components that can be used: {len(registry.components)}."
+        )
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

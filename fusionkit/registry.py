@@ -23,6 +23,7 @@ import pluggy
 
 from fusionkit.components import DISTRIBUTION, ENTRY_POINT_GROUP, PLUGIN_API, Component, Hooks
 from fusionkit.errors import RequestError, suggestion
+from fusionkit.packages import lacking
 
 if TYPE_CHECKING:
     from fusionkit.options import Options
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
 DISABLE_VARIABLE = "FUSIONKIT_DISABLE_PLUGINS"
 _BASES = {"augmentation": ("Augmentation", "Mixing")}
 """Of which classes a component may be, where that is not the kind's own name alone."""
+
+
+class Unusable(RequestError):  # noqa: N818 - it is no error of fusionkit
+    """A component or plugin that is installed and cannot be used.
+
+    Args:
+        what: it, in words.
+        reason: what is wrong with it, as the rest of a sentence.
+        remedy: what its user may do.
+        status: as in `fusionkit plugins`.
+    """
+
+    def __init__(
+        self, what: str, reason: str, remedy: str = "", status: Literal["broken", "clash", "needs extra"] = "broken"
+    ):
+        self.what, self.reason, self.remedy, self.status = what, reason, remedy, status
+        super().__init__(f"{what} {reason}; {remedy}" if remedy else f"{what} {reason}")
 
 
 @dataclass
@@ -42,6 +60,7 @@ class Plugin:
         version: that distribution's version.
         status: whether it loaded.
         reason: one line on why it did not.
+        remedy: what its user may do, where that is known.
         traceback: the whole story, for `-v`.
     """
 
@@ -50,11 +69,15 @@ class Plugin:
     version: str
     status: Literal["ok", "broken", "disabled"] = "ok"
     reason: str = ""
+    remedy: str = ""
     traceback: str = ""
 
     def fail(self, error: BaseException) -> None:
         self.status = "broken"
-        self.reason = _in_a_line(error)
+        if isinstance(error, Unusable):
+            self.reason, self.remedy = error.reason, error.remedy
+        else:
+            self.reason = _in_a_line(error)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -67,8 +90,10 @@ class Entry:
     clash: bool = False
 
     @property
-    def status(self) -> str:
-        return "clash" if self.clash else "ok"
+    def status(self) -> Literal["ok", "clash", "needs extra"]:
+        if self.clash:
+            return "clash"
+        return "needs extra" if self.component.extra and lacking(self.component.extra) else "ok"
 
 
 @dataclass
@@ -104,9 +129,8 @@ class Registry:
             raise RequestError(f"no {kind} is named {name!r}{hint}")
         if len(found) > 1:
             owners = " and ".join(f"{e.plugin.owner} ({e.plugin.name})" for e in found)
-            raise RequestError(
-                f"{kind} {name!r} is offered by {owners}; uninstall one, or name its plugin in {DISABLE_VARIABLE}"
-            )
+            remedy = f"uninstall one, or name its plugin in {DISABLE_VARIABLE}"
+            raise Unusable(f"{kind} {name!r}", f"is offered by {owners}", remedy, "clash")
         return found[0]
 
     def resolve(self, kind: str, name: str) -> Any:
@@ -126,18 +150,18 @@ class Registry:
             gone = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
             if component.extra and isinstance(error, ImportError) and not f"{module}.".startswith(f"{gone}."):
                 remedy = f"pip install '{component.extra}'"
-                raise RequestError(f"{what} needs more than is installed ({told}); {remedy}") from error
-            raise RequestError(f"{what} cannot be imported: {told}") from error
+                raise Unusable(what, f"needs more than is installed ({told})", remedy, "needs extra") from error
+            raise Unusable(what, f"cannot be imported: {told}") from error
         if not hasattr(imported, attribute):
-            raise RequestError(f"{what} is broken: {module} has no {attribute!r}")
+            raise Unusable(what, f"is broken: {module} has no {attribute!r}")
         target = getattr(imported, attribute)
         contract = import_module("fusionkit.contract")
         bases = [getattr(contract, base, object) for base in _BASES.get(kind, (kind.capitalize(),))]
         if not (isinstance(target, type) and issubclass(target, tuple(bases))):
             names = " or ".join(f"fusionkit.{base.__name__}" for base in bases)
-            raise RequestError(f"{what} is broken: {component.target} is no subclass of {names}")
-        if lacking := sorted(getattr(target, "__abstractmethods__", ())):
-            raise RequestError(f"{what} is broken: {component.target} does not implement {', '.join(lacking)}")
+            raise Unusable(what, f"is broken: {component.target} is no subclass of {names}")
+        if missing := sorted(getattr(target, "__abstractmethods__", ())):
+            raise Unusable(what, f"is broken: {component.target} does not implement {', '.join(missing)}")
         return target
 
     def options(self, kind: str, name: str) -> type[Options]:
@@ -156,8 +180,9 @@ class Registry:
             model = options_model(target)
             if taken := model.model_fields.keys() & keys_beside(kind):
                 raise TypeError(f"its option {min(taken)!r} has the name of a key of the core")
-        except TypeError as error:
-            raise RequestError(f"{kind} {name!r} of {self.get(kind, name).plugin.owner} is broken: {error}") from error
+        except (TypeError, ValueError) as error:
+            what = f"{kind} {name!r} of {self.get(kind, name).plugin.owner}"
+            raise Unusable(what, f"is broken: {error}") from error
         return model
 
 
@@ -219,15 +244,14 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 
 def _in_a_line(error: BaseException) -> str:
-    told = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-    return shorten(told, 300)
+    return shorten(f"{type(error).__name__}: {error}", 300)
 
 
 def _hold_to_api(module: Any, plugin: Plugin) -> None:
     """Refuse a plugin that was made for another version of the plugin API.
 
     Raises:
-        RequestError: it was; the message says what to upgrade.
+        Unusable: it was; the remedy is what to upgrade.
         TypeError: what it states is no version.
     """
     stated = getattr(module, "PLUGIN_API", 1)
@@ -239,9 +263,11 @@ def _hold_to_api(module: Any, plugin: Plugin) -> None:
     if stated != PLUGIN_API:
         made_by = "the plugin" if plugin.owner == "?" else plugin.owner
         behind = DISTRIBUTION if stated > PLUGIN_API else made_by
-        raise RequestError(
-            f"made for version {stated} of the plugin API, and {DISTRIBUTION} {version(DISTRIBUTION)} serves version "
-            f"{PLUGIN_API}; upgrade {behind}"
+        raise Unusable(
+            f"plugin {plugin.name} of {plugin.owner}",
+            f"was made for version {stated} of the plugin API, and {DISTRIBUTION} {version(DISTRIBUTION)} serves "
+            f"version {PLUGIN_API}",
+            f"upgrade {behind}",
         )
 
 

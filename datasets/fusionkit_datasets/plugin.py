@@ -51,7 +51,8 @@ def fusionkit_components() -> Iterator[Component]:
         "dataset",
         "torchgeo",
         "fusionkit_datasets.torchgeo:TorchGeo",
-        "datasets of the package TorchGeo by their names, bands grouped into modalities; needs fusionkit-geo[torchgeo]",
+        "datasets of the package TorchGeo by their names, bands grouped into modalities",
+        extra="fusionkit-geo[torchgeo]",
     )
     yield Component(
         "dataset",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -60,8 +61,8 @@ def stranger(packages):
 def test_a_strangers_component_stands_beside_our_own(fusionkit, stranger):
     answer = fusionkit("plugins")
     lines = [line.split() for line in answer.out.splitlines()]
-    assert ["fusion", "gate", "stranger", "1.2", "gates", "门", "one", "by", "the", "others"] in lines
-    assert ["stranger", "stranger", "1.2", "ok"] in lines
+    assert lines[0] == ["kind", "name", "from", "status", "summary"]
+    assert ["fusion", "gate", "stranger", "1.2", "ok", "gates", "门", "one", "by", "the", "others"] in lines
     assert any(line[:3] == ["fusion", "concat", "fusionkit-geo"] for line in lines)
     assert answer.code == 0
     assert answer.err == ""
@@ -77,17 +78,81 @@ def test_lines_in_a_pipe_are_neither_wrapped_nor_coloured(fusionkit, packages):
 
 def test_json_lists_plugins_and_components(fusionkit, stranger):
     found = json.loads(fusionkit("plugins", "--json").out)
-    assert {"name": "stranger", "owner": "stranger", "version": "1.2", "status": "ok", "reason": ""} in found["plugins"]
+    assert {
+        "name": "stranger",
+        "owner": "stranger",
+        "version": "1.2",
+        "status": "ok",
+        "reason": "",
+        "remedy": "",
+        "hooks": {},
+    } in found["plugins"]
     [gate] = [component for component in found["components"] if component["name"] == "gate"]
     assert gate == {
         "kind": "fusion",
         "name": "gate",
         "summary": "gates 门 one by the others",
         "target": "stranger.gate:Gate",
+        "extra": None,
         "plugin": "stranger",
         "owner": "stranger",
+        "version": "1.2",
         "status": "ok",
     }
+
+
+def test_what_is_no_component_is_listed_too(fusionkit, packages):
+    hooks = """
+from fusionkit import hookimpl
+
+@hookimpl
+def fusionkit_callbacks(recipe):
+    '''Log to a server.
+
+    Returns:
+        nothing else.
+    '''
+    return []
+
+@hookimpl
+def fusionkit_report_sections(run): return []
+"""
+    packages.add("stranger", plugin=hooks)
+    packages.add("empty", plugin="from fusionkit import hookimpl\n@hookimpl\ndef fusionkit_components(): return []")
+    lines = [" ".join(line.split()) for line in fusionkit("plugins").out.splitlines()]
+    assert "callbacks stranger stranger 1.2 ok Log to a server." in lines
+    assert "report section stranger stranger 1.2 ok" in lines
+    assert "plugin empty empty 1.2 ok provides nothing" in lines
+    plugins = {held["name"]: held for held in json.loads(fusionkit("plugins", "--json").out)["plugins"]}
+    assert plugins["stranger"]["hooks"] == {"fusionkit_callbacks": "Log to a server.", "fusionkit_report_sections": ""}
+
+
+def test_an_extra_that_is_not_installed_is_told(fusionkit, packages):
+    packages.add("stranger", plugin=PLUGIN.replace('others")', 'others", extra="no-such-thing>=2")'), gate=GATE)
+    lines = [" ".join(line.split()) for line in fusionkit("plugins").out.splitlines()]
+    assert "fusion gate stranger 1.2 needs extra gates 门 one by the others; pip install 'no-such-thing>=2'" in lines
+
+
+def test_a_plugin_for_another_version_of_the_api_is_listed_with_the_remedy(fusionkit, packages):
+    packages.add("stranger", plugin="PLUGIN_API = 99")
+    answer = fusionkit("plugins")
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("plugin ")]
+    assert line.split()[:5] == ["plugin", "stranger", "stranger", "1.2", "broken"]
+    assert line.endswith("; upgrade fusionkit-geo")
+    assert answer.err == "`fusionkit plugins doctor` says what to do\n"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_fits_a_terminal(fusionkit, packages, monkeypatch, columns):
+    """Names and statuses stand whole; what is too long goes on below, in its own column."""
+    packages.add("fusionkit-stranger", plugin="PLUGIN_API = 99")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in fusionkit("plugins").out.splitlines()]
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith("augmentation  modality_dropout ") for line in lines)
+    begin = lines[0].index("summary")
+    assert all(line[begin - 2 : begin] in ("", "  ") for line in lines if line.isascii())
 
 
 def test_a_broken_plugin_is_listed_and_explained_on_request(fusionkit, packages):
