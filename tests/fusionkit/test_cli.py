@@ -8,34 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-RECIPE = """
-data:
-  source: arrays
-  inputs: {near: "toy.npz:near", far: "toy.npz:far"}
-  labels: "toy.npz:label"
-  split: {test: 0.25, val: 0.25}
-  batch_size: 16
-modalities:
-  near: mlp
-  far: mlp
-fusion: {name: concat, dim: 8}
-train: {epochs: 1}
-"""
+from toy_recipe import write_toy
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A folder with a recipe and its data: two modalities, of which each alone tells half."""
-    random = np.random.default_rng(0)
-    label = np.arange(80) % 4
-    near, far = (random.normal(size=(80, 3)).astype(np.float32) for _ in range(2))
-    near[:, 0] += 4 * (label % 2)
-    far[:, 0] += 4 * (label // 2)
-    np.savez(tmp_path / "toy.npz", near=near, far=far, label=label)
-    (tmp_path / "toy.yaml").write_text(RECIPE)
+    write_toy(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -168,11 +148,12 @@ def test_check_takes_a_shipped_recipe_without_its_data(fusionkit, tmp_path, monk
 
 
 def test_a_broken_recipe_names_every_line(fusionkit, toy):
-    (toy / "toy.yaml").write_text(RECIPE.replace("epochs: 1", "epochs: none").replace("labels:", "lables:"))
+    path = toy / "toy.yaml"
+    path.write_text(path.read_text().replace("epochs: 1", "epochs: none").replace("labels:", "lables:"))
     answer = fusionkit("check", "toy.yaml")
     assert answer.code == 2
-    assert "toy.yaml:5:3: data.lables: unknown key; did you mean 'labels'?" in answer.err
-    assert "toy.yaml:12:" in answer.err
+    assert "toy.yaml:4:3: data.lables: unknown key; did you mean 'labels'?" in answer.err
+    assert "toy.yaml:9:" in answer.err
 
 
 def test_schema_names_our_components(fusionkit, tmp_path):

@@ -11,35 +11,18 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from toy_recipe import write_toy
 
 from fusionkit.grids import load_grid
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kills by signals")]
-RECIPE = """\
-data:
-  source: arrays
-  inputs: {near: "toy.npz:near", far: "toy.npz:far"}
-  labels: "toy.npz:label"
-  split: {test: 0.25, val: 0.25}
-  batch_size: 4
-modalities: {near: mlp, far: mlp}
-fusion: {name: concat, dim: 8}
-train: {epochs: 4}
-"""
 GRID = "base: toy.yaml\naxes: {fusion: [concat, late, gmu]}\nseeds: 1\n"
 KILLS = 5
 
 
-def write_toy(folder: Path) -> Path:
-    draws = np.random.default_rng(0)
-    label = np.arange(160) % 4
-    near, far = (draws.normal(size=(160, 3)).astype(np.float32) for _ in range(2))
-    near[:, 0] += 2 * (label % 2)
-    far[:, 0] += 2 * (label // 2)
-    np.savez(folder / "toy.npz", near=near, far=far, label=label)
-    (folder / "toy.yaml").write_text(RECIPE)
+def write_grid(folder: Path) -> Path:
+    write_toy(folder, samples=160, apart=2, batch_size=4, epochs=4)
     (folder / "g.yaml").write_text(GRID)
     return folder
 
@@ -48,13 +31,13 @@ def write_toy(folder: Path) -> Path:
 def toy(tmp_path, monkeypatch):
     """The current folder, with a grid, its base and its data."""
     monkeypatch.chdir(tmp_path)
-    return write_toy(tmp_path)
+    return write_grid(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
     """The folder of an undisturbed grid."""
-    folder = write_toy(tmp_path_factory.mktemp("calm"))
+    folder = write_grid(tmp_path_factory.mktemp("calm"))
     with begin("--jobs", "2", "--threads", "1", folder=folder) as process:
         told, _ = process.communicate()
     assert process.returncode == 0, told

@@ -9,8 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from toy_recipe import write_toy
 
 import fusionkit
 from fusionkit import grid_run, grid_work
@@ -22,17 +22,6 @@ from fusionkit.grids import Cell, load_grid
 from fusionkit.progress import Progress
 from fusionkit.runs import Run
 
-RECIPE = """\
-data:
-  source: arrays
-  inputs: {near: "toy.npz:near", far: "toy.npz:far"}
-  labels: "toy.npz:label"
-  split: {test: 0.25, val: 0.25}
-  batch_size: 16
-modalities: {near: mlp, far: mlp}
-fusion: {name: concat, dim: 8}
-train: {epochs: 1}
-"""
 GRID = "base: toy.yaml\naxes: {fusion: [concat, late]}\nseeds: 2\n"
 
 STAND_IN = """
@@ -48,17 +37,6 @@ for path in made.iterdir():
 (folder / "code.json").write_text(json.dumps({{"code": {code!r}}}))
 shutil.copy(made / "result.json", folder)
 """
-
-
-def write_toy(folder: Path, shift: float = 0.0) -> None:
-    """Data of two modalities, of which each alone tells half."""
-    random = np.random.default_rng(0)
-    label = np.arange(80) % 4
-    near, far = (random.normal(size=(80, 3)).astype(np.float32) + np.float32(shift) for _ in range(2))
-    near[:, 0] += 4 * (label % 2)
-    far[:, 0] += 4 * (label // 2)
-    np.savez(folder / "toy.npz", near=near, far=far, label=label)
-    (folder / "toy.yaml").write_text(RECIPE)
 
 
 @pytest.fixture(scope="module")
