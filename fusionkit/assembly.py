@@ -13,6 +13,7 @@ from fusionkit.chosen import Chosen
 from fusionkit.contract import Augmentation, Dataset, Fusion, Index, Mixing
 from fusionkit.errors import DataError, RequestError, ShapeError, suggestion
 from fusionkit.estimates import group_numbers
+from fusionkit.extra_metrics import try_metrics
 from fusionkit.flow import InputSpec, Task, TaskKind
 from fusionkit.kinds import KINDS
 from fusionkit.model import Blueprint, FusionModel
@@ -177,7 +178,7 @@ def blueprint(
 
 
 def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, model: FusionModel) -> None:
-    """Make what training needs besides the model and its losses: augmentations, the optimiser.
+    """Make what training needs besides the model and its losses: augmentations, metrics, the optimiser.
 
     Args:
         recipe, inputs, task: what it describes.
@@ -210,6 +211,7 @@ def prove_training(recipe: Recipe, inputs: Mapping[str, InputSpec], task: Task, 
             make()
         except (RequestError, ValueError) as error:
             raise recipe.error(path, str(error)) from error
+    try_metrics(recipe, task)
 
 
 def standardised(recipe: Recipe, name: str, spec: InputSpec) -> bool:

@@ -19,6 +19,8 @@ class Chosen:
         target: its class.
         options: its options, defaults filled in.
         path: the keys under which the recipe names it.
+        owner: the distribution that it comes from.
+        summary: one line, of its record.
     """
 
     kind: str
@@ -26,6 +28,8 @@ class Chosen:
     target: type
     options: Options
     path: KeyPath
+    owner: str = ""
+    summary: str = ""
 
     def build(self, *context: Any) -> Any:
         """Make the component; `context` is what the core hands over (see `fusionkit.contract`)."""

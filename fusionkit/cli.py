@@ -95,8 +95,8 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
 
     The data are not read and need not be there if the recipe says their shapes.
 
-    `fusion:NAME`, `encoder:NAME`, `loss:NAME` or `augmentation:NAME` in the place of the recipe holds a component
-    against the rules that every one of its kind keeps; `fusion:all` does so for all of them.
+    `fusion:NAME`, `encoder:NAME`, `loss:NAME`, `metric:NAME` or `augmentation:NAME` in the place of the recipe holds a
+    component against the rules that every one of its kind keeps; `fusion:all` does so for all of them.
     """
     from fusionkit import catalogue, cli_check
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -14,14 +15,14 @@ from fusionkit.contract import Mixing
 from fusionkit.errors import RequestError, ShapeError
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
-from fusionkit.testing import augmentations, encoders, fusions, losses, mixings
+from fusionkit.testing import augmentations, encoders, fusions, losses, metrics, mixings
 from fusionkit.testing.augmentations import AugmentationSubject
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.mixings import MixingSubject
 from fusionkit.testing.subjects import ALIGNED, MIXED, subjects, told
 
-CHECKED = ("fusion", "encoder", "loss", "augmentation")
+CHECKED = ("fusion", "encoder", "loss", "augmentation", "metric")
 SPECS = [*MIXED.values(), InputSpec((3, 64, 64)), InputSpec((7, 26, 24), counts=True)]
 """What encoders are tried with; those that they refuse are left out."""
 
@@ -129,14 +130,15 @@ def _encoder(target: Any) -> Found:
     return ", ".join(passed), faults, [] if passed else refusals
 
 
-def _loss(target: Any) -> Found:
+def _by_task(rules: Any, target: Any) -> Found:
+    """Of what is tried with each kind of task: a loss, a metric."""
     try:
-        taken, refused = losses.subjects(target)
+        taken, refused = rules.subjects(target)
     except Fault as fault:
         return "", [str(fault)], []
     passed, faults = [], []
     for kind, subject in taken.items():
-        found = _faults(losses.CHECKS, subject, kind)
+        found = _faults(rules.CHECKS, subject, kind)
         faults += found
         passed += [] if found else [kind]
     return ", ".join(passed), faults, [f"{kind}: {reason}" for kind, reason in refused.items()]
@@ -159,7 +161,8 @@ def _augmentation(target: Any) -> Found:
 _CHECKS: dict[str, Callable[[Any], Found]] = {
     "fusion": _fusion,
     "encoder": _encoder,
-    "loss": _loss,
+    "loss": partial(_by_task, losses),
+    "metric": partial(_by_task, metrics),
     "augmentation": _augmentation,
 }
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
@@ -25,14 +26,12 @@ __all__ = [
     "Fusion",
     "Index",
     "Loss",
+    "Metric",
     "Mixing",
     "Sample",
     "TextEncoder",
     "Tokenizer",
 ]
-
-if TYPE_CHECKING:
-    pass
 
 
 class Encoder(nn.Module, ABC):
@@ -268,3 +267,33 @@ class Loss(nn.Module, ABC):
         Its samples; override it for a weighted mean (the sum of the weights), or for one over some of the samples.
         """
         return float(len(batch))
+
+
+class Metric(ABC):
+    """A figure of a model's answers beside the headline figures of its task.
+
+    It is asked of the validation samples after every epoch, of the test samples once, and of 2,000 resamples of these
+    for its interval: it should take milliseconds. The order of the samples means nothing to it, and what it is given it
+    leaves as it is.
+
+    Args:
+        task: what is predicted, with the class counts of the training split.
+    """
+
+    tasks: ClassVar[tuple[TaskKind, ...]] = ("classification",)
+    """The kinds of task that the metric is for; a recipe of another is refused."""
+    higher_is_better: ClassVar[bool] = True
+    """False where less is better, as of an error."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    @abstractmethod
+    def compute(self, target: np.ndarray, answers: np.ndarray) -> float:
+        """The figure of one sample or more, NaN where it is undefined.
+
+        Args:
+            target: a row a sample, as the classes of `fusionkit.kinds` say for each kind of task: of a classification,
+                class indices `[n]`.
+            answers: the model's, likewise: of a classification, probabilities `[n, K]`.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,20 @@ class RequestError(FusionkitError):
     """The request itself was wrong (exit code 2)."""
 
     exit_code = 2
+
+
+class PluginFault(FusionkitError):  # noqa: N818 - it is a finding about a plugin
+    """A component does what its base class rules out, which its own author has to mend.
+
+    Args:
+        component: which one, and whose: `"metric 'brier' of acme"`.
+        message: what it does wrong.
+        error: what it raised; its traceback is told too.
+    """
+
+    def __init__(self, component: str, message: str, error: BaseException | None = None):
+        trace = "\n" + "".join(traceback.format_exception(error)).rstrip() if error else ""
+        super().__init__(f"{component} {message}; mend the plugin, or leave it out{trace}")
 
 
 class DataError(RequestError):

@@ -163,7 +163,8 @@ def bootstrap(
     resampled = np.concatenate(drawn)
     low, high = np.full((2, len(found)), np.nan)
     usable = np.isfinite(resampled).any(0)  # a figure may be undefined in every resample
-    low[usable], high[usable] = np.nanpercentile(resampled[:, usable], [2.5, 97.5], axis=0)
+    if usable.any():
+        low[usable], high[usable] = np.nanpercentile(resampled[:, usable], [2.5, 97.5], axis=0)
     return {
         name: Estimate(finite(value), finite(least), finite(most))
         for name, value, least, most in zip(names, found, low, high, strict=True)

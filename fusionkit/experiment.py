@@ -17,6 +17,7 @@ from fusionkit.assembly import blamed_on, blueprint, make_augmentation, make_tas
 from fusionkit.contract import Augmentation, Mixing
 from fusionkit.errors import RequestError
 from fusionkit.evaluation import evaluate, in_order
+from fusionkit.extra_metrics import make_metrics
 from fusionkit.finish import finish
 from fusionkit.flow import Output
 from fusionkit.hooks import callbacks_of
@@ -257,6 +258,7 @@ def _answer(
         fresh_fusion=plan.fresh_fusion,
         mixings=[mixing for mixing in made if isinstance(mixing, Mixing)],
         teachers={name: teacher.model(partition.fold) for name, teacher in opened.teachers.items()},
+        metrics=make_metrics(recipe, task),
     )
     objective = fit(job, fabric, progress, callbacks)
     batches = in_order(samples, partition.test, fabric, recipe.data.batch_size, recipe.data.num_workers)

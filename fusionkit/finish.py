@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from fusionkit.assembly import make_task
 from fusionkit.describe import describe_opened, findings
+from fusionkit.extra_metrics import make_metrics
 from fusionkit.figures import Curve
 from fusionkit.hooks import sections_of
 from fusionkit.opened import Opened
@@ -51,7 +53,8 @@ def finish(
         progress: is told of report sections that fail.
     """
     predictions = {name: pool(opened, given) for name, given in answers.items()}
-    scores = {name: score(held, opened.class_names, recipe.seed) for name, held in predictions.items()}
+    metrics = make_metrics(recipe, make_task(recipe, opened.class_names, opened.index, opened.partitions[0].train))
+    scores = {name: score(held, opened.class_names, recipe.seed, metrics) for name, held in predictions.items()}
     main, others = scores[MAIN], [variant for variant in planned if not variant.is_main]
     alone = [variant.name for variant in others if len(variant.modalities) == 1]
     compared = {variant.name: predictions[variant.name] for variant in others}
@@ -78,6 +81,7 @@ def finish(
         inputs={name: opened.inputs[name] for name in recipe.modalities},
         absent={name: opened.survey.absent_in_train[name] for name in recipe.modalities},
         findings=tuple(findings(opened)),
+        extra_metrics={name: metric.about for name, metric in metrics.items()},
     )
     folder.write_predictions(predictions[MAIN], opened.class_names)
     for name, held in compared.items():

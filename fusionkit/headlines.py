@@ -52,7 +52,7 @@ LABELS = {
     "forward_map": "mAP →",
     "backward_map": "mAP ←",
 }
-"""How they are printed."""
+"""How they are printed; see `label`."""
 ERRORS = frozenset({"rmse", "mae", "forward_median_rank", "backward_median_rank"})
 """Those of which less is better; they have a unit: of what is predicted, or ranks."""
 IN_TABLE = {
@@ -63,6 +63,11 @@ IN_TABLE = {
     "retrieval": ("forward_r1", "forward_r10", "forward_map", "backward_r1", "backward_r10", "backward_map"),
 }
 """Those that stand in the table of modalities, where they are defined."""
+
+
+def label(figure: str) -> str:
+    """How a figure is printed: a metric of a plugin by its own name."""
+    return LABELS.get(figure, figure)
 
 
 def primary(kind: str) -> str:

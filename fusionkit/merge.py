@@ -78,7 +78,7 @@ class _Merge:
                 return key not in Data.model_fields
             case ("loss", key):
                 return key not in self.losses and not isinstance(key, int)
-            case ("fusion", _, *_) | ("modalities", _, "encoder", _, *_) | ("loss" | "augment", _, _, *_):
+            case ("fusion", _, *_) | ("modalities", _, "encoder", _, *_) | ("loss" | "augment" | "metrics", _, _, *_):
                 return True
         return False
 
@@ -117,7 +117,7 @@ class _Merge:
 def _is_component(path: KeyPath) -> bool:
     """Whether what stands here names a component and its options."""
     match path:
-        case ("fusion",) | ("loss",) | ("modalities", _, "encoder") | ("loss" | "augment", int()):
+        case ("fusion",) | ("loss",) | ("modalities", _, "encoder") | ("loss" | "augment" | "metrics", int()):
             return True
     return False
 

@@ -58,6 +58,7 @@ class Recipe:
     fusion: Chosen
     losses: list[LossTerm]
     augment: list[Chosen]
+    metrics: list[Chosen]
     train: Train
     baselines: bool
     located: Located = field(repr=False)
@@ -89,6 +90,7 @@ class Recipe:
             "fusion": self.fusion.resolved(),
             "loss": [term.resolved() for term in self.losses],
             "augment": [augmentation.resolved() for augmentation in self.augment],
+            "metrics": [metric.resolved() for metric in self.metrics],
             "train": self.train.model_dump(),
             "baselines": self.baselines,
         }
@@ -240,12 +242,14 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
         check.named("augmentation", value, ("augment", i))
         for i, value in enumerate(augment if isinstance(augment, list) else ())
     ]
+    metrics = list(check.metrics(core.get("metrics")))
     check.parts(core.get("train"), modalities)
     keys = check.model(RecipeKeys, core, ())
     if keys and keys.data.folds and not (keys.data.split and keys.data.split.column):
         check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
     if keys:
         check.task(keys, losses)
+        check.figures(keys, losses, metrics)
         check.stages(keys.train)
     if check.problems or keys is None:
         raise RecipeError(check.problems)
@@ -269,6 +273,7 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
         fusion=fusion,
         losses=[LossTerm(loss, weight) for loss, weight in losses if loss],
         augment=[augmentation for augmentation in augmentations if augmentation],
+        metrics=[metric for metric in metrics if metric],
         train=keys.train,
         baselines=keys.baselines,
         located=located,

@@ -22,7 +22,7 @@ from fusionkit.figures_grounding import overlaps
 from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
 from fusionkit.figures_retrieval import recall_curves
-from fusionkit.headlines import HEADLINES, LABELS, primary
+from fusionkit.headlines import HEADLINES, LABELS, label, primary
 from fusionkit.predictions import Predictions
 from fusionkit.result import Result, estimate_text, figure_text
 from fusionkit.retrieval import PROTOCOL
@@ -98,11 +98,11 @@ def draw(data: ReportData) -> dict[str, Figure]:
     quantities, `overlap` of boxes or `recall` and `gap` of a retrieval, `learning_curves`, `loss_terms` where there are
     several, and `baselines` where there are some."""
     result = data.result
-    deciding = data.selected if data.selected in LABELS else primary(result.task)
+    deciding = primary(result.task) if data.selected in (None, "loss") else data.selected
     figures = dict([_answers_figure(data)])
     if result.task == "retrieval" and not result.folds and (drawn := _gap(data)) is not None:
         figures["gap"] = drawn
-    figures["learning_curves"] = learning_curves(data.curves, figure=deciding, label=LABELS[deciding])
+    figures["learning_curves"] = learning_curves(data.curves, figure=deciding, label=label(deciding))
     if len(terms(data.curves)) > 1:
         figures["loss_terms"] = term_curves(data.curves)
     if result.baselines:
@@ -167,7 +167,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         deciding=data.result.deciding,
         unit=_unit(data.result),
         weights=_weights(data.curves),
-        labels=LABELS,
+        labels=LABELS | {name: label(name) for name in data.result.extra_metrics},
         resamples=RESAMPLES,
         most_bad=MOST_BAD,
         protocol=PROTOCOL,
@@ -199,9 +199,10 @@ def _template() -> jinja2.Template:
 
 
 def _headlines(result: Result) -> list[str]:
-    """The headline figures; of a retrieval without classes those alone that need none."""
+    """The headline figures, of a retrieval without classes those alone that need none; and the recipe's metrics."""
     names = (result.deciding, *(name for name in HEADLINES[result.task] if name != result.deciding))
-    return [name for name in names if result.task != "retrieval" or result.metrics[name].value is not None]
+    kept = [name for name in names if result.task != "retrieval" or result.metrics[name].value is not None]
+    return [*kept, *result.extra_metrics]
 
 
 def _compared(result: Result) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from fusionkit import raters
+from fusionkit import extra_metrics, raters
 from fusionkit.errors import RequestError
 from fusionkit.estimates import Comparison, Estimate, Verdict, difference_text, finite, interval_note, p_text
+from fusionkit.extra_metrics import AboutMetric, ExtraMetric
 from fusionkit.flow import InputSpec
-from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS, primary
+from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS, label, primary
 from fusionkit.kinds import KINDS
 from fusionkit.metrics import ClassFigures
 from fusionkit.multilabel import LabelFigures
@@ -41,7 +42,7 @@ class Scores:
 
     Args:
         n: samples.
-        metrics: the headline figures.
+        metrics: the headline figures, and those of further metrics.
         details: one a class, label or quantity.
         confusion: counts `[K, K]`, or `[K, 2, 2]` of labels, rows are the reference; None of quantities.
         interval: how the intervals were made.
@@ -104,11 +105,13 @@ class TableRow:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The headline figures that stand in the table."""
+        """The headline figures that stand in the table, and the metrics of the recipe."""
         kind = next(kind for kind, names in HEADLINES.items() if names[0] in self.metrics)
         soft = (raters.NAME,) if raters.NAME in self.metrics else ()
-        names = (*soft, *IN_TABLE[kind])
-        return tuple(name for name in names if kind != "retrieval" or self.metrics[name].value is not None)
+        names = [*soft, *IN_TABLE[kind]]
+        if kind == "retrieval":
+            names = [name for name in names if self.metrics[name].value is not None]
+        return (*names, *(name for name in self.metrics if name not in LABELS))
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ class Table(tuple[TableRow, ...]):
     """The rows of the table of modalities; as text, aligned under their head."""
 
     def __str__(self) -> str:
-        head = ("modalities", *(LABELS[name] for name in self[0].figures), "parameters")
+        head = ("modalities", *map(label, self[0].figures), "parameters")
         rows = [head, *(row.cells for row in self)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         return "\n".join(
@@ -143,7 +146,7 @@ class Result:
         modalities: in the order of the recipe.
         classes: the names of the classes, labels or quantities.
         metrics: the headline figures of the task (`fusionkit.headlines`), each with its 95 % interval; and
-            `soft_accuracy`, where several people have answered.
+            `soft_accuracy`, where several people have answered, and the metrics that the recipe names.
         per_class: one a class or label.
         interval: how the intervals were made.
         cost: of the fused model.
@@ -156,6 +159,7 @@ class Result:
         absent: per modality, how many training samples lack it.
         findings: what a reader should know of the data: samples, pixels and groups that test shares with train or val,
             the distance between them, what was left out.
+        extra_metrics: what the metrics are that the recipe names.
     """
 
     name: str
@@ -178,6 +182,7 @@ class Result:
     inputs: dict[str, InputSpec] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    extra_metrics: dict[str, AboutMetric] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As in `result.json`. A baseline's figures stand where the run's own stand under `metrics`."""
@@ -248,8 +253,16 @@ class Result:
         return "\n".join([head, str(self.table()), *([self.comparison.answer] if self.comparison else [])])
 
 
-def score(predictions: Predictions, names: Sequence[str], seed: int) -> Scores:
+def score(
+    predictions: Predictions, names: Sequence[str], seed: int, metrics: Mapping[str, ExtraMetric] | None = None
+) -> Scores:
     """The figures of predictions, with 95 % intervals over their groups where they have some, else over samples.
+
+    Args:
+        predictions: of one model.
+        names: of the classes, labels or quantities.
+        seed: of the resampling.
+        metrics: by name, beside the headline figures.
 
     Raises:
         ValueError: there are no samples, or not as many names as classes, labels or quantities.
@@ -265,13 +278,15 @@ def score(predictions: Predictions, names: Sequence[str], seed: int) -> Scores:
         found = kind.figures(target[here], answers[here])
         if predictions.soft is not None:
             found[raters.NAME] = float(predictions.soft[here].mean())
+        found |= extra_metrics.figures(metrics or {}, target[here], answers[here])
         folds.append(Fold(str(name), int(here.sum()), {key: finite(value) for key, value in found.items()}))
-    metrics = kind.estimate(target, answers, groups=groups, seed=seed)
+    estimates = kind.estimate(target, answers, groups=groups, seed=seed)
     if predictions.soft is not None:
-        metrics = {raters.NAME: raters.estimate(predictions.soft, groups=groups, seed=seed), **metrics}
+        estimates = {raters.NAME: raters.estimate(predictions.soft, groups=groups, seed=seed), **estimates}
+    estimates |= extra_metrics.estimate(metrics or {}, kind.name, target, answers, groups=groups, seed=seed)
     return Scores(
         n=len(predictions),
-        metrics=metrics,
+        metrics=estimates,
         details=kind.details(target, answers, names, groups=groups, seed=seed),
         confusion=kind.counts(target, answers),
         interval=interval_note(len(predictions), groups),
@@ -351,7 +366,9 @@ def estimate_text(found: Estimate, figure: str = "oa") -> str:
 
 
 def figure_text(value: float | None, figure: str = "oa") -> str:
-    """A share with three decimals, an error with four digits; a dash where there is none."""
+    """A share with three decimals, an error or a metric of a plugin with four digits; a dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if figure in ERRORS else f"{value:.3f}"
+    if figure in ERRORS:
+        return f"{value:.4g}"
+    return f"{value:.3f}" if figure in LABELS else f"{value:#.4g}".rstrip(".")  # in a table 1 is 1.000

@@ -91,6 +91,8 @@ class _Recipes:
         properties["fusion"] |= self.component("fusion")
         properties["loss"] |= self.loss()
         properties["augment"]["items"] = self.component("augmentation")
+        properties["metrics"]["items"] = self.component("metric")
+        root["$defs"]["Train"]["properties"]["select"]["anyOf"].append(self.name("metric"))
         return self.required(root)
 
     def required(self, schema: Schema) -> Schema:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from fusionkit.flow import TaskKind
+from fusionkit.headlines import LABELS
 
 Scalar: TypeAlias = bool | int | float | str
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -153,37 +154,8 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Figure: TypeAlias = Literal[
-    "loss",
-    "oa",
-    "aa",
-    "kappa",
-    "macro_f1",
-    "weighted_f1",
-    "soft_accuracy",
-    "map",
-    "micro_f1",
-    "subset_accuracy",
-    "rmse",
-    "mae",
-    "r2",
-    "acc_50",
-    "mean_iou",
-    "acc_25",
-    "acc_75",
-    "mean_recall",
-    "forward_r1",
-    "forward_r5",
-    "forward_r10",
-    "forward_median_rank",
-    "backward_r1",
-    "backward_r5",
-    "backward_r10",
-    "backward_median_rank",
-    "mean_map",
-    "forward_map",
-    "backward_map",
-]
+FigureName = Annotated[str, WithJsonSchema({"enum": ["loss", *LABELS]})]
+"""Whether the task has such a figure is for `fusionkit.validation` to say."""
 Precision: TypeAlias = Literal["32", "bf16", "16", "64"]
 
 
@@ -258,9 +230,10 @@ class Train(Section):
     """Epochs, counted from 1, at whose start the fusion gets new initial weights; encoders and heads keep theirs."""
     early_stopping: PositiveInt | None = None
     """Epochs without a better validation figure after which training ends."""
-    select: Figure | None = None
-    """The validation figure by which the best epoch is chosen: the loss, or one of the task's. Default: oa of
-    classification, map of multilabel, rmse of regression, acc_50 of grounding, mean_recall of retrieval."""
+    select: FigureName | None = None
+    """The validation figure by which the best epoch is chosen: the loss, one of the task's, or a metric of the
+    recipe. Default: oa of classification, map of multilabel, rmse of regression, acc_50 of grounding, mean_recall of
+    retrieval."""
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
     strategy: str = "auto"
@@ -309,6 +282,8 @@ class RecipeKeys(Section):
     retrieval."""
     augment: list[Any] = Field(default_factory=list)
     """Augmentations of training samples, applied in this order."""
+    metrics: list[Any] = Field(default_factory=list)
+    """Metrics beside the headline figures of the task, each a name, or a mapping with `name` and options."""
     train: Train = Field(default_factory=lambda: Train())
     baselines: bool = False
     """Also train every modality alone, and the early stack where shapes allow, and answer whether fusion helps."""

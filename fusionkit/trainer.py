@@ -19,11 +19,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from fusionkit import raters
+from fusionkit import extra_metrics, raters
 from fusionkit.balance import GradientBalance
 from fusionkit.contract import Encoder, Fusion, Loss, Mixing
 from fusionkit.embedding_watch import EmbeddingWatch
 from fusionkit.evaluation import Means, Objective, evaluate, gathered, in_order, set_up
+from fusionkit.extra_metrics import ExtraMetric
 from fusionkit.flow import Batch
 from fusionkit.headlines import ERRORS, primary
 from fusionkit.kinds import KINDS
@@ -58,6 +59,7 @@ class Fit:
         fresh_fusion: `Blueprint.fresh_fusion` of the model; needed where `settings` ask for resets.
         mixings: applied to training batches in this order.
         teachers: see `Objective`.
+        metrics: by name, beside the headline figures.
         history: a row of figures an epoch.
         best_epoch: the epoch chosen by validation, from 1.
         seconds: spent in training, validation left out.
@@ -82,6 +84,7 @@ class Fit:
     fresh_fusion: Callable[[int], tuple[Fusion, nn.ModuleDict]] | None = None
     mixings: Sequence[Mixing] = ()
     teachers: Mapping[str, FusionModel] = field(default_factory=dict)
+    metrics: Mapping[str, ExtraMetric] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
@@ -221,7 +224,8 @@ def fit(job: Fit, fabric: Fabric, progress: Progress, callbacks: Iterable[Any] =
             row |= balance.figures()
         job.history.append(row)
         job.epoch += 1
-        if _is_better(job.history, job.best_epoch, job.settings.select or primary(job.model.task.kind)):
+        select = job.settings.select or primary(job.model.task.kind)
+        if _is_better(job.history, job.best_epoch, select, job.metrics.get(select)):
             job.best_epoch, job.stale = job.epoch, 0
             _save(fabric, best, {"model": job.model.state_dict()})
         else:
@@ -265,20 +269,28 @@ def _validate(job: Fit, fabric: Fabric, wrapped: Any, batches: Iterable[Batch]) 
     loss = sum_of(wrapped.module.weighting.reference(), found.terms)
     row = {f"val/{name}": value for name, value in found.terms.items()} | {"val/loss": loss}
     figures = KINDS[job.model.task.kind].figures(found.target, found.answers)
+    figures |= extra_metrics.figures(job.metrics, found.target, found.answers)
     if job.samples.raters is not None:
         soft = raters.soft_accuracy(job.samples.raters[found.index], found.answers.argmax(1))
         figures[raters.NAME] = float(np.nanmean(soft)) if np.isfinite(soft).any() else math.nan
     return row | {f"val/{name}": value for name, value in figures.items()}
 
 
-def _is_better(history: list[dict[str, float]], best_epoch: int, select: str) -> bool:
-    """Whether the last epoch beats the best one on validation; equal figures are told apart by the loss."""
+def _is_better(
+    history: list[dict[str, float]], best_epoch: int, select: str, metric: ExtraMetric | None = None
+) -> bool:
+    """Whether the last epoch beats the best one on validation; equal figures are told apart by the loss.
+
+    `metric` is what `select` names, where that is no headline figure.
+    """
     if best_epoch == 0:
         return True
 
     def merit(row: dict[str, float]) -> tuple[float, float]:
         loss = -math.inf if math.isnan(row["val/loss"]) else -row["val/loss"]
         figure = loss if select == "loss" else row[f"val/{select}"]
+        if metric is not None:
+            return metric.merit(figure), loss
         if math.isnan(figure):  # kappa has no value where all is of one class, and right
             return math.inf, loss
         return -figure if select in ERRORS else figure, loss

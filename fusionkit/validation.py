@@ -13,13 +13,15 @@ from fusionkit import raters
 from fusionkit.chosen import Chosen
 from fusionkit.errors import Problem, RequestError, suggestion
 from fusionkit.explain import explain, shown
-from fusionkit.headlines import HEADLINES
+from fusionkit.headlines import HEADLINES, LABELS
 from fusionkit.registry import Registry
 from fusionkit.sections import RecipeKeys, Train
 from fusionkit.weighting import Learned, Schedule, Weight, is_weight
 from fusionkit.yamlfile import KeyPath, Located, dotted
 
 PARTS = ("encoder", "fusion", "head", "branches")
+TAKEN = frozenset({*LABELS, "loss", "modalities", "cost"})
+"""What no metric can be called, since it stands beside these in `metrics.csv` or `result.json`."""
 
 
 class Check:
@@ -49,12 +51,15 @@ class Check:
     ) -> Chosen | None:
         """The component `name` with its options; `reserved` are the keys beside them that are the core's."""
         try:
+            entry, target = self.registry.get(kind, name), self.registry.resolve(kind, name)
             model = self.registry.options(kind, name)
         except RequestError as error:
             self.problem(name_path, str(error))
             return None
         validated = self.model(model, options, path, reserved)
-        return None if validated is None else Chosen(kind, name, self.registry.resolve(kind, name), validated, path)
+        if validated is None:
+            return None
+        return Chosen(kind, name, target, validated, path, entry.plugin.owner, entry.component.summary)
 
     def named(self, kind: str, value: Any, path: KeyPath, reserved: Iterable[str] = ("name",)) -> Chosen | None:
         """A component given as a name, or as a mapping with `name` and options."""
@@ -129,14 +134,48 @@ class Check:
                 self.problem((*loss.path, *(["weight"] if long else []), key), message)
         if keys.task == "retrieval" and keys.baselines:
             self.problem(("baselines",), "a retrieval needs both modalities: none of them alone is a baseline")
-        select, figures = keys.train.select, ("loss", *HEADLINES[keys.task])
-        figures += (raters.NAME,) if keys.task == "classification" else ()
-        if select is not None and select not in figures:
-            self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{suggestion(select, figures)}")
         if keys.train.balance is not None and keys.task != "classification":
             self.problem(
                 ("train", "balance"), f"gradients are balanced by the scores of classes; the task is {keys.task}"
             )
+
+    def metrics(self, value: Any) -> Iterator[Chosen | None]:
+        """The metrics that stand in the list `metrics`, if it is one."""
+        seen: set[str] = set()
+        for i, item in enumerate(value if isinstance(value, list) else ()):
+            path: KeyPath = ("metrics", i)
+            chosen = self.named("metric", item, path)
+            if chosen and chosen.name in TAKEN:
+                self.problem(path, f"{chosen.name} is the name of a figure or key of every result; it needs another")
+            elif chosen and chosen.name in seen:
+                self.problem(path, f"{chosen.name} is given twice; a metric is one figure")
+            elif chosen:
+                seen.add(chosen.name)
+            yield chosen
+
+    def figures(
+        self, keys: RecipeKeys, losses: Sequence[tuple[Chosen | None, Weight]], metrics: Sequence[Chosen | None]
+    ) -> None:
+        """The metrics are for the task and have names of their own, and what `train.select` names is a figure."""
+        terms = {loss.name for loss, _ in losses if loss}
+        for metric in metrics:
+            if metric is None:
+                continue
+            if keys.task not in (kinds := metric.target.tasks):  # type: ignore[attr-defined]
+                self.problem(metric.path, f"{metric.name} is for {' and '.join(kinds)}, and the task is {keys.task}")
+            if metric.name in terms:
+                self.problem(
+                    metric.path, f"{metric.name} is a term of the loss as well; both would be val/{metric.name}"
+                )
+        known = ["loss", *HEADLINES[keys.task], *([raters.NAME] if keys.task == "classification" else [])]
+        known += [str(item.get("name") if isinstance(item, dict) else item) for item in keys.metrics]
+        select = keys.train.select
+        if select is None or select in known:
+            return
+        remedy = suggestion(select, known)
+        if select in self.registry.names("metric"):
+            remedy = f"; to select by the metric {select}, name it under `metrics` too"
+        self.problem(("train", "select"), f"{keys.task} has no figure {select!r}{remedy}")
 
     def parts(self, train: Any, modalities: Iterable[str]) -> None:
         """What the `lr_scale` of `train` and of its stages name are parts of this model."""

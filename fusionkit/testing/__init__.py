@@ -14,16 +14,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Loss, Mixing
+from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Loss, Metric, Mixing
 from fusionkit.flow import InputSpec
 from fusionkit.registry import load_registry
-from fusionkit.testing import augmentations, datasets, encoders, fusions, losses, mixings, plugins
+from fusionkit.testing import augmentations, datasets, encoders, fusions, losses, metrics, mixings, plugins
 from fusionkit.testing.augmentations import AugmentationSubject
 from fusionkit.testing.encoders import EncoderSubject
 from fusionkit.testing.fault import Fault, hold
 from fusionkit.testing.losses import LossSubject
+from fusionkit.testing.metrics import MetricSubject
 from fusionkit.testing.mixings import MixingSubject
 from fusionkit.testing.subjects import Subject, Trial, subjects, told
 
@@ -34,9 +35,13 @@ __all__ = [
     "Fault",
     "FusionSuite",
     "LossSuite",
+    "MetricSuite",
     "MixingSuite",
     "PluginSuite",
 ]
+
+
+T = TypeVar("T")
 
 
 class FusionSuite:
@@ -105,11 +110,7 @@ class LossSuite:
 
     @classmethod
     def subjects(cls) -> dict[str, LossSubject]:
-        taken, refused = losses.subjects(resolved(cls.component), cls.options)
-        if not taken:
-            reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
-            raise Fault("some_task_is_taken", f"it refuses every kind of task: {reasons}")
-        return taken
+        return _taken(*losses.subjects(resolved(cls.component), cls.options))
 
     def test_options_are_a_schema(self) -> None:
         fusions.options_are_a_schema(resolved(self.component))
@@ -148,6 +149,20 @@ class MixingSuite:
         fusions.options_are_a_schema(resolved(self.component))
 
 
+class MetricSuite:
+    """Holds a metric against every rule of `fusionkit.testing.metrics`, with each kind of task that `tasks` names."""
+
+    component: ClassVar[type[Metric] | str]
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def subjects(cls) -> dict[str, MetricSubject]:
+        return _taken(*metrics.subjects(resolved(cls.component), cls.options))
+
+    def test_options_are_a_schema(self) -> None:
+        fusions.options_are_a_schema(resolved(self.component))
+
+
 class DatasetSuite(ABC):
     """Holds a dataset, on a few samples that `make` writes, against every rule of `fusionkit.testing.datasets`."""
 
@@ -178,6 +193,14 @@ def resolved(component: Any) -> Any:
         return component
     kind, _, name = component.partition(":")
     return load_registry().resolve(kind, name)
+
+
+def _taken(taken: dict[str, T], refused: dict[str, str]) -> dict[str, T]:
+    """What is tried with each kind of task that is not refused."""
+    if not taken:
+        reasons = "; ".join(f"{kind}: {reason}" for kind, reason in refused.items())
+        raise Fault("some_task_is_taken", f"it refuses every kind of task: {reasons}")
+    return taken
 
 
 def _for_each_subject(check: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -213,6 +236,7 @@ def _add(suite: type, checks: Iterable[Callable[[Any], None]], make: Callable[[A
 _add(FusionSuite, fusions.CHECKS, _for_each_subject)
 _add(EncoderSuite, encoders.CHECKS, _for_each_subject)
 _add(LossSuite, losses.CHECKS, _for_each_subject)
+_add(MetricSuite, metrics.CHECKS, _for_each_subject)
 _add(AugmentationSuite, augmentations.CHECKS, _for_each_subject)
 _add(MixingSuite, mixings.CHECKS, _for_each_subject)
 _add(DatasetSuite, datasets.CHECKS, _for_a_dataset)

@@ -82,6 +82,7 @@ def fusionkit_components():
     yield Component("loss", "ce", "acme.parts:CE", "cross-entropy")
     yield Component("loss", "focal", "acme.parts:Focal", "focal")
     yield Component("augmentation", "flip", "acme.parts:Flip", "flips")
+    yield Component("metric", "gain", "acme.parts:Gain", "gains")
 """
 
 ACME_PARTS = '''
@@ -91,7 +92,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from fusionkit import Augmentation, DataPath, Dataset, Encoder, Fusion, Loss, Probability
+from fusionkit import Augmentation, DataPath, Dataset, Encoder, Fusion, Loss, Metric, Probability
 
 if TYPE_CHECKING:
     from nowhere import InputSpec
@@ -216,6 +217,13 @@ class Flip(Augmentation):
         super().__init__(inputs)
 
     def __call__(self, sample, random): ...
+
+
+class Gain(Metric):
+    def __init__(self, task, *, power: PositiveInt = 1):
+        super().__init__(task)
+
+    def compute(self, target, answers): ...
 '''
 
 

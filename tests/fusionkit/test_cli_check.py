@@ -18,6 +18,7 @@ def fusionkit_components():
     yield Component("loss", "gone", "acme.parts:Gone")
     yield Component("encoder", "untyped", "acme.parts:Untyped")
     yield Component("encoder", "flat", "acme.parts:Flat")
+    yield Component("metric", "miss", "acme.parts:Miss")
 """
 
 PARTS = """
@@ -25,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fusionkit import Encoder, Fusion, Loss
+from fusionkit import Encoder, Fusion, Loss, Metric
 from fusionkit.errors import ShapeError
 from fusionkit.flow import Features
 
@@ -58,6 +59,11 @@ class Summed(Loss):
 
     def forward(self, output, batch):
         return F.cross_entropy(output.logits, batch.target, reduction="sum")
+
+
+class Miss(Metric):
+    def compute(self, target, answers):
+        return float((answers.argmax(1) != target).mean())
 
 
 class Flat(Encoder):
@@ -109,6 +115,19 @@ def test_losses_and_encoders_are_checked_too(fusionkit):
 
 
 @pytest.mark.usefixtures("acme")
+def test_metrics_are_checked_with_each_kind_of_task_that_they_name(fusionkit):
+    answer = fusionkit("check", "metric:miss")
+    assert answer.code == 1
+    assert "FAULT right_answers_are_not_worse: classification: right answers give 0 and wrong ones 1" in answer.out
+    assert answer.out.count("FAULT") == 1
+    answer = fusionkit("check", "metric:all")
+    assert answer.code == 1
+    lines = {line.split()[0]: line for line in answer.out.splitlines()}
+    for name in ("top_k", "jaccard", "brier", "ece"):
+        assert lines[name].split() == [name, "classification"]
+
+
+@pytest.mark.usefixtures("acme")
 def test_all_of_a_kind_are_checked(fusionkit):
     answer = fusionkit("check", "loss:all")
     assert answer.code == 1
@@ -129,7 +148,7 @@ def test_all_of_a_kind_are_checked(fusionkit):
         ),
         (["encoder:untyped"], "encoder 'untyped' of acme is broken: option 'dim' of Untyped.__init__ has no type"),
         (["dataset:arrays"], "inherit fusionkit.testing.DatasetSuite"),
-        (["metric:all"], "no rules for components of the kind metric"),
+        (["metric:gone"], "no metric is named 'gone'"),
         (["fusion:pair", "fusion.dim=3"], "leave the overrides out"),
     ],
 )

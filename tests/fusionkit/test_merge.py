@@ -165,6 +165,7 @@ def test_neither_side_is_changed() -> None:
         ("loss: [ce, focal]", "loss.0.weight=2", [{"name": "ce", "weight": 2}, "focal"]),
         ("loss: [ce, focal]", "loss.0=focal", [{"name": "focal"}, "focal"]),
         ("augment: [flip]", "augment.0.probability=1", {"augment": [{"name": "flip", "probability": 1}]}),
+        ("metrics: [brier, top_k]", "metrics.1.k=3", {"metrics": ["brier", {"name": "top_k", "k": 3}]}),
         # losses, also where the recipe leaves the default
         ("loss: ce", "loss.focal=0.3", {"ce": {}, "focal": 0.3}),
         ("loss: {focal: {gamma: 1}}", "loss.focal=0.3", {"focal": {"gamma": 1, "weight": 0.3}}),

@@ -104,10 +104,11 @@ def test_plain_data_are_as_good_as_a_file(load: Load) -> None:
 
 
 def test_the_resolved_recipe_is_a_recipe_that_means_the_same(load: Load) -> None:
-    text = with_line("loss: {ce: 1, focal: {weight: .5, gamma: 1}}", "loss")
-    resolved = load(text + "augment: [flip]\n", "data.split={test: 0.2}", "train.lr_scale.encoder.hsi=0").resolved()
+    text = with_line("loss: {ce: 1, focal: {weight: .5, gamma: 1}}", "loss") + "augment: [flip]\nmetrics: [gain]\n"
+    resolved = load(text, "data.split={test: 0.2}", "train.lr_scale.encoder.hsi=0").resolved()
     assert resolved["data"]["size"] == [3, 4]
     assert resolved["train"]["lr_scale"] == {"encoder.hsi": 0}
+    assert resolved["metrics"] == [{"name": "gain", "power": 1}]
     assert load(json.loads(json.dumps(resolved))).resolved() == resolved
 
 
@@ -357,6 +358,35 @@ def test_an_error_of_later_work_names_the_place_of_its_keys(load: Load) -> None:
         ("train: 3", "train", "r.yaml:11:1: train: should be a mapping of keys to values, not 3"),
         ("augment: flip", "train", "r.yaml:11:1: augment: should be a list, not the text 'flip'"),
         ("augment: [flop]", "train", "r.yaml:11:11: augment.0: no augmentation is named 'flop'; did you mean 'flip'?"),
+        ("metrics: gain", "train", "r.yaml:11:1: metrics: should be a list, not the text 'gain'"),
+        ("metrics: [gian]", "train", "r.yaml:11:11: metrics.0: no metric is named 'gian'; did you mean 'gain'?"),
+        (
+            "metrics: [{name: gain, power: 0}]",
+            "train",
+            "r.yaml:11:24: metrics.0.power: should be greater than 0, not 0",
+        ),
+        (
+            "metrics: [gain, {name: gain, power: 2}]",
+            "train",
+            "r.yaml:11:17: metrics.1: gain is given twice; a metric is one figure",
+        ),
+        (
+            "train: {select: kapa}",
+            "train",
+            "r.yaml:11:9: train.select: classification has no figure 'kapa'; did you mean 'kappa'?",
+        ),
+        (
+            "train: {select: gain}",
+            "train",
+            "r.yaml:11:9: train.select: classification has no figure 'gain'; to select by the metric gain, name it "
+            "under `metrics` too",
+        ),
+        (
+            "train: {select: gian}\nmetrics: [gain]",
+            "train",
+            "r.yaml:11:9: train.select: classification has no figure 'gian'; did you mean 'gain'?",
+        ),
+        ("train: {select: 3}", "train", "r.yaml:11:9: train.select: should be text, not 3"),
         ("name: a/b", "train", "r.yaml:11:1: name: 'a/b' is not allowed here; use letters, digits, `_`, `-` and `.`"),
         ("name: 3", "train", "r.yaml:11:1: name: should be text, not 3"),
     ],

@@ -19,9 +19,10 @@ from rich.console import Console
 from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
 from torch.nn import functional as F
 
-from fusionkit.contract import Loss
+from fusionkit.contract import Loss, Metric
 from fusionkit.errors import FusionkitError
 from fusionkit.evaluation import Objective, evaluate, in_order
+from fusionkit.extra_metrics import ExtraMetric
 from fusionkit.flow import Batch, Output, Task
 from fusionkit.loading import EVALUATION, Samples
 from fusionkit.model import Blueprint, FusionModel
@@ -401,6 +402,28 @@ def test_ties_go_to_the_lower_loss_and_then_to_the_earlier() -> None:
     assert not _is_better(history((0.5, 1), (0.5, nan)), 1, "oa")
     assert _is_better(history((0.5, nan), (0.5, 3)), 1, "loss")
     assert _is_better(history((0.0, 3), (nan, 3)), 1, "kappa")
+
+
+def test_a_metric_selects_in_its_own_direction_and_never_where_it_is_undefined() -> None:
+    class Score(Metric):
+        def compute(self, target: np.ndarray, answers: np.ndarray) -> float: ...
+
+    class Distance(Score):
+        higher_is_better = False
+
+    def better(kind: type[Metric], first: float, second: float, losses: tuple[float, float] = (1, 1)) -> bool:
+        rows = [{"val/m": value, "val/loss": loss} for value, loss in zip((first, second), losses, strict=True)]
+        return _is_better(rows, 1, "m", ExtraMetric("m", "acme", "", kind(TASK)))
+
+    nan = float("nan")
+    assert better(Score, 0.1, 0.2)
+    assert not better(Score, 0.2, 0.1)
+    assert better(Distance, 0.2, 0.1)
+    assert not better(Distance, 0.1, 0.2)
+    for kind in (Score, Distance):
+        assert better(kind, nan, 0.1)
+        assert not better(kind, 0.1, nan)
+        assert better(kind, 0.1, 0.1, (1, 0.9))
 
 
 def test_training_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
