@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusionkit import cli_plugins_new
 from fusionkit.cli_shared import only_the_answer, table
 
 if TYPE_CHECKING:
     from fusionkit.registry import Entry, Plugin, Registry
 
 app = typer.Typer(help="List the plugins and their components; show a component's options.", no_args_is_help=False)
+
+app.command()(cli_plugins_new.new)
 
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show why a plugin is broken, in full.")]
 
