@@ -51,7 +51,7 @@ def test_the_sdist_holds_what_one_needs_to_build_and_test(built):
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"LICENSE", "README.md", "Makefile", "constraints.txt", "pyproject.toml", "tests/conftest.py"}
-    wanted |= {"mkdocs.yml", "docs/losses.md", "docs/_hooks/site_hooks.py"}
+    wanted |= {"README.zh-CN.md", "mkdocs.yml", "docs/losses.md", "docs/_hooks/site_hooks.py"}
     assert wanted <= names
     assert {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")} <= names
 

@@ -25,19 +25,7 @@ from fusionkit.registry import load_registry
 log = logging.getLogger("mkdocs.hooks")
 
 ON_TOP = ("README.md", "README.zh-CN.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")
-"""Pages that lie beside docs/; one that is not there is left out."""
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    root = Path(config.config_file_path).parent
-    config.nav = [entry for entry in config.nav or [] if _is_there(root, entry)]
-    return config
-
-
-def _is_there(root: Path, entry: object) -> bool:
-    """Whether an entry of the navigation is anything but a page on top of which there is no file."""
-    pages = entry.values() if isinstance(entry, dict) else [entry]
-    return not any(page in ON_TOP and not (root / page).is_file() for page in pages if isinstance(page, str))
+"""Pages that lie beside docs/."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -45,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     docs = Path(config.docs_dir).relative_to(root)
     own = partial(File, src_dir=str(root), dest_dir=config.site_dir, use_directory_urls=config.use_directory_urls)
     moved = [own(str(docs / file.src_uri)) if file.src_dir == config.docs_dir else file for file in files]
-    on_top = [own(page) for page in ON_TOP if (root / page).is_file()]
+    on_top = [own(page) for page in ON_TOP]
     written = [
         File.generated(config, str(docs / "reference" / f"{name}.md"), content=text)
         for name, text in reference().items()

@@ -12,57 +12,35 @@ import site_hooks
 from fusionkit_site.offline import loaded_from_elsewhere
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files, get_files
+from mkdocs.structure.files import get_files
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def config(tmp_path) -> MkDocsConfig:
-    """A small repository: two pages on top, one of docs/, and a reference of one page."""
+    """A small repository: the pages on top, one of docs/, and a reference of one page."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("# Home\n\n[guide](docs/guide.md)\n")
-    (tmp_path / "DESIGN.md").write_text("# Design\n")
-    (tmp_path / "docs" / "guide.md").write_text("# Guide\n\n[home](../README.md)\n")
-    (tmp_path / "mkdocs.yml").write_text(
-        f"""
-site_name: small
-theme: mkdocs
-nav: [README.md, {{Guide: docs/guide.md}}, {{中文: README.zh-CN.md}}]
-hooks: [{site_hooks.__file__}]
-"""
-    )
-    return configured(tmp_path)
-
-
-def configured(folder: Path) -> MkDocsConfig:
-    config = load_config(str(folder / "mkdocs.yml"))
+    for page in (*site_hooks.ON_TOP, "docs/guide.md"):
+        (tmp_path / page).write_text(f"# {page}\n\n[home](README.md)\n", encoding="utf-8")
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: small\ntheme: mkdocs\nhooks: [{site_hooks.__file__}]\n")
+    config = load_config(str(tmp_path / "mkdocs.yml"))
     (hooks,) = config.hooks.values()
     hooks.reference = lambda: {"fusions": "# Fusions\n"}
-    return config.plugins.on_config(config)
+    return config
 
 
-@pytest.fixture
-def files(config) -> Files:
-    return config.plugins.on_files(get_files(config), config=config)
-
-
-def test_pages_lie_where_their_files_lie(files):
-    assert {file.src_uri: file.dest_uri for file in files} == {
-        "README.md": "index.html",
-        "DESIGN.md": "DESIGN/index.html",
-        "docs/guide.md": "docs/guide/index.html",
-        "docs/reference/fusions.md": "docs/reference/fusions/index.html",
-    }
+def test_pages_lie_where_their_files_lie(config):
+    files = config.plugins.on_files(get_files(config), config=config)
+    places = {file.src_uri: file.dest_uri for file in files}
+    assert places["README.md"] == "index.html"
+    assert places["README.zh-CN.md"] == "README.zh-CN/index.html"
+    assert places["docs/guide.md"] == "docs/guide/index.html"
+    assert places["docs/reference/fusions.md"] == "docs/reference/fusions/index.html"
+    assert set(places) == {*site_hooks.ON_TOP, "docs/guide.md", "docs/reference/fusions.md"}
     texts = {file.src_uri: file.content_string for file in files}
-    assert "[home](../README.md)" in texts["docs/guide.md"]
+    assert texts["docs/guide.md"] == "# docs/guide.md\n\n[home](README.md)\n"
     assert texts["docs/reference/fusions.md"] == "# Fusions\n"
-
-
-def test_a_page_on_top_that_does_not_exist_is_in_no_navigation(config, tmp_path):
-    assert config.nav == ["README.md", {"Guide": "docs/guide.md"}]
-    (tmp_path / "README.zh-CN.md").write_text("# 中文\n")
-    assert configured(tmp_path).nav[-1] == {"中文": "README.zh-CN.md"}
 
 
 @pytest.mark.parametrize(
@@ -101,4 +79,4 @@ def test_links_lead_somewhere_in_the_repository_too(page):
 
 
 def test_every_page_on_top_is_on_the_site():
-    assert {page.name for page in ROOT.glob("*.md")} <= set(site_hooks.ON_TOP)
+    assert {page.name for page in ROOT.glob("*.md")} == set(site_hooks.ON_TOP)
