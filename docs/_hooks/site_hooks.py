@@ -7,6 +7,7 @@ works on the site, MkDocs checks it, and no text is there twice.
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ log = logging.getLogger("mkdocs.hooks")
 
 ON_TOP = ("README.md", "README.zh-CN.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")
 """Pages that lie beside docs/."""
+_NAMED = re.compile(r"^<!-- (?:file|readme): (\S+) -->\n(```\w+)$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -54,6 +56,11 @@ def reference() -> dict[str, str]:
         "python": python_page(),
         "testing": suites_page(),
     }
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """A block of code that tests read as a file, under the name that a comment gives it, shows the name."""
+    return _NAMED.sub(r'\2 title="\1"', markdown)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

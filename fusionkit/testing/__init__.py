@@ -71,6 +71,7 @@ class FusionSuite:
         return {told(subject): subject for subject in cls.trial().taken.values()}
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
     def test_modalities_are_taken_or_refused(self) -> None:
@@ -99,6 +100,7 @@ class EncoderSuite:
         return {str(spec): EncoderSubject.of(make, spec) for spec in cls.specs}
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
 
@@ -113,6 +115,7 @@ class LossSuite:
         return _taken(*losses.subjects(resolved(cls.component), cls.options))
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
 
@@ -130,6 +133,7 @@ class AugmentationSuite:
         return {"": AugmentationSubject.of(partial(resolved(cls.component), **cls.options), cls.inputs)}
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
 
@@ -146,6 +150,7 @@ class MixingSuite:
         return {"": MixingSubject.of(partial(resolved(cls.component), **cls.options), cls.inputs)}
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
 
@@ -160,6 +165,7 @@ class MetricSuite:
         return _taken(*metrics.subjects(resolved(cls.component), cls.options))
 
     def test_options_are_a_schema(self) -> None:
+        """The constructor's options are typed and named one by one."""
         fusions.options_are_a_schema(resolved(self.component))
 
 
@@ -175,6 +181,7 @@ class DatasetSuite(ABC):
         """Break one file of what `make` wrote: truncate it, for example."""
 
     def test_damage_is_told(self, tmp_path: Path) -> None:
+        """A damaged file is refused by name, with a `BadSample` or a `DataError`, and not read as if it were whole."""
         dataset = self.make(tmp_path)
         self.damage(tmp_path)
         hold(datasets.damage_is_told, dataset)

@@ -43,6 +43,13 @@ def test_pages_lie_where_their_files_lie(config):
     assert texts["docs/reference/fusions.md"] == "# Fusions\n"
 
 
+def test_blocks_of_code_that_are_files_show_their_names():
+    text = "<!-- file: fields.yaml -->\n```yaml\nfusion: concat\n```\n\n<!-- over: urfc -->\n```yaml\nseed: 1\n```\n"
+    shown = site_hooks.on_page_markdown(text, page=None, config=None, files=None)
+    assert shown.startswith('```yaml title="fields.yaml"\nfusion: concat\n```\n')
+    assert shown.endswith("<!-- over: urfc -->\n```yaml\nseed: 1\n```\n")
+
+
 @pytest.mark.parametrize(
     "html",
     [
