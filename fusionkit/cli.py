@@ -111,7 +111,10 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     from fusionkit.recipe import load_recipe
 
     with only_the_answer():
-        report = check(load_recipe(catalogue.locate(recipe), overrides or ()))
+        loaded = load_recipe(catalogue.locate(recipe), overrides or ())
+        report = check(loaded)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     print(report)
 
 

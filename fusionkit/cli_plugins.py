@@ -61,6 +61,7 @@ def _plain(registry: Registry) -> dict[str, Any]:
                 "summary": entry.component.summary,
                 "target": entry.component.target,
                 "extra": entry.component.extra,
+                "deprecated": entry.component.deprecated,
                 "plugin": entry.plugin.name,
                 "owner": entry.plugin.owner,
                 "version": entry.plugin.version,
@@ -104,7 +105,7 @@ def _print_list(registry: Registry, *, verbose: bool) -> None:
         hooks = _hooks(registry, plugin)
         rows += [(_HOOKS[hook], plugin.name, owner, plugin.status, told) for hook, told in hooks.items()]
         if not hooks and id(plugin) not in providing:
-            rows.append(("plugin", plugin.name, owner, plugin.status, _why(plugin) or "provides nothing"))
+            rows.append(("plugin", plugin.name, owner, plugin.status, plugin.why or "provides nothing"))
     table(("kind", "name", "from", "status", "summary"), rows)
     for plugin in registry.plugins:
         if verbose and plugin.traceback:
@@ -113,13 +114,9 @@ def _print_list(registry: Registry, *, verbose: bool) -> None:
         print("`fusionkit plugins doctor` says what to do", file=sys.stderr)
 
 
-def _why(plugin: Plugin) -> str:
-    return "; ".join(filter(None, [plugin.reason, plugin.remedy]))
-
-
 def _summary(entry: Entry) -> str:
     install = f"pip install '{entry.component.extra}'" if entry.status == "needs extra" else ""
-    return "; ".join(filter(None, [entry.component.summary, install]))
+    return "; ".join(filter(None, [entry.component.about, install]))
 
 
 @app.command()
@@ -174,6 +171,8 @@ def _print_component(entry: Entry, registry: Registry) -> None:
     target = registry.resolve(component.kind, component.name)
     told = options_in_words(registry.options(component.kind, component.name))
     print(f"{component.kind} {component.name}, from {entry.plugin.owner} {entry.plugin.version}\n")
+    if component.deprecated:
+        print(f"Deprecated: {component.deprecated}.\n")
     print(prose(inspect.getdoc(target) or component.summary))
     for number, (name, options) in enumerate(told.items()):
         print()

@@ -41,7 +41,9 @@ class Component:
         target: `"package.module:Class"`, imported only when a recipe uses the component.
         summary: one line for `fusionkit plugins`.
         extra: how to install what the target needs beyond the plugin's own dependencies,
-            for example `"fusionkit-geo[text]"`; shown when the target's import fails.
+            for example `"fusionkit-geo[text]"`; shown where that is not installed, or the target's import fails.
+        deprecated: what to use instead and when it goes, for example ``"use `film`; gone in 0.3"``; recipes that use
+            the component are told.
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class Component:
     target: str
     summary: str = ""
     extra: str | None = None
+    deprecated: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,6 +61,11 @@ class Component:
         module, _, attribute = self.target.partition(":")
         if not module or not attribute:
             raise ValueError(f"component {self.name!r} has the target {self.target!r}; write 'package.module:Class'")
+
+    @property
+    def about(self) -> str:
+        """The summary for lists, which says where the component is deprecated."""
+        return "; ".join(filter(None, [f"deprecated: {self.deprecated}" if self.deprecated else "", self.summary]))
 
 
 class Hooks:

@@ -85,11 +85,13 @@ class Position:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a recipe: where, under which key, what, and what to do."""
+    """One thing wrong with a recipe: where, under which key, what, and what to do; `first` where others follow from
+    it."""
 
     position: Position
     key: str
     message: str
+    first: bool = False
 
     def __str__(self) -> str:
         return f"{self.position}: {self.key + ': ' if self.key else ''}{self.message}"
@@ -100,7 +102,7 @@ class RecipeError(RequestError):
 
     def __init__(self, problems: Iterable[Problem]):
         unique = dict.fromkeys(problems)
-        self.problems = sorted(unique, key=lambda problem: problem.position)
+        self.problems = sorted(unique, key=lambda problem: (not problem.first, problem.position))
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -107,6 +107,8 @@ def run(
             fit_losses_of_baseline(recipe, alone, _taught(opened))
             lacking = left_out(recipe, alone, _taught(opened))
             notes += [f"the baseline {variant.name} is trained {term}" for term in lacking]
+    for warning in recipe.warnings:
+        progress.line(f"warning: {warning}")
     for note in notes:
         progress.line(f"note: {note}")
     provided = callbacks_of(recipe)

@@ -98,8 +98,9 @@ def load_grid(path: str | Path, overrides: Sequence[str] = (), *, registry: Regi
         for name, (levels, recipe) in made.items()
         for seed in file.seeds
     )
-    told = tuple(f"{name} is the same as {kept}" for name, kept in notes.items())
-    return Grid(file.name, file.path, cells, reference, recipes, file.sources, told)
+    same = [f"{name} is the same as {kept}" for name, kept in notes.items()]
+    warned = dict.fromkeys(str(warning) for recipe in recipes.values() for warning in recipe.warnings)
+    return Grid(file.name, file.path, cells, reference, recipes, file.sources, (*same, *warned))
 
 
 def _hold_size(file: GridFile) -> None:

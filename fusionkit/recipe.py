@@ -65,6 +65,9 @@ class Recipe:
     sources: dict[str, str] = field(default_factory=dict, repr=False)
     """File name and text of the recipe and of those it inherits from, the recipe itself first."""
     overrides: tuple[str, ...] = ()
+    requires: list[str] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list, repr=False)
+    """What of it is deprecated."""
 
     def error(self, path: Sequence[str | int], message: str) -> RecipeError:
         """An error that names the place of these keys in the recipe."""
@@ -77,6 +80,7 @@ class Recipe:
             "name": self.name,
             "task": self.task,
             "seed": self.seed,
+            "requires": self.requires,
             "data": {"source": dataset.pop("name"), **self.data.model_dump(exclude={"source"}), **dataset},
             "modalities": {
                 name: {
@@ -224,6 +228,7 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
     """
     check = Check(located, registry)
     core = dict(located.data)
+    check.requires(core.get("requires"))
     data, dataset = core.get("data"), None
     if isinstance(data, dict):
         own = {
@@ -248,6 +253,7 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
     if keys and keys.data.folds and not (keys.data.split and keys.data.split.column):
         check.problem(("data", "folds"), "needs data.split.column, the column that holds the folds")
     if keys:
+        check.deprecated(keys, ())
         check.task(keys, losses)
         check.figures(keys, losses, metrics)
         check.stages(keys.train)
@@ -277,4 +283,6 @@ def validate(located: Located, registry: Registry, default_name: str) -> Recipe:
         train=keys.train,
         baselines=keys.baselines,
         located=located,
+        requires=keys.requires,
+        warnings=check.warnings,
     )

@@ -72,6 +72,11 @@ class Plugin:
     remedy: str = ""
     traceback: str = ""
 
+    @property
+    def why(self) -> str:
+        """Reason and remedy."""
+        return "; ".join(filter(None, [self.reason, self.remedy]))
+
     def fail(self, error: BaseException) -> None:
         self.status = "broken"
         if isinstance(error, Unusable):

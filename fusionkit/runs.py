@@ -266,9 +266,9 @@ class Run:
 
 
 def telling(resolved: dict[str, Any]) -> dict[str, Any]:
-    """Of a resolved recipe, what its results depend on: how its data are read is not among it."""
+    """Of a resolved recipe, what its results depend on: how its data are read and what it requires are not among it."""
     data = {key: value for key, value in resolved["data"].items() if key not in ("num_workers", "timeout")}
-    return resolved | {"data": data}
+    return {key: value for key, value in resolved.items() if key != "requires"} | {"data": data}
 
 
 class _Dumper(yaml.SafeDumper):

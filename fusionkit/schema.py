@@ -111,7 +111,7 @@ class _Recipes:
             if isinstance(options, str):
                 known.append({"const": name, "description": options})
             elif not (alone and self.required(options).get("required")):
-                known.append({"const": name, "description": self.registry.get(kind, name).component.summary})
+                known.append({"const": name, "description": self.registry.get(kind, name).component.about})
         return {"type": "string", "anyOf": known or [False]}
 
     def mapping(self, kind: str, selector: str, beside: Schema) -> Schema:

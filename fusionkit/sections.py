@@ -25,6 +25,7 @@ from pydantic import (
     field_validator,
 )
 
+from fusionkit import requirements
 from fusionkit.flow import TaskKind
 from fusionkit.headlines import LABELS
 
@@ -53,6 +54,11 @@ ModalityName = Annotated[
     _matches(r"[A-Za-z]\w*", "the name of a modality is a letter, then letters, digits and `_`"),
     WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z]\w*$"}),
 ]
+
+
+def _is_requirement(value: str) -> str:
+    requirements.parse(value)
+    return value
 
 
 class Section(BaseModel):
@@ -266,6 +272,9 @@ class RecipeKeys(Section):
     """Starts the name of the run folder; default: the file's name."""
     base: str | None = None
     """Another recipe whose keys this one changes, relative to this file."""
+    requires: list[Annotated[str, AfterValidator(_is_requirement)]] = Field(default_factory=list)
+    """Packages that the recipe needs, each a name and the versions that are right, as `fusionkit-film>=0.2`. As with
+    every list, that of a recipe takes the place of its base's."""
     task: TaskKind = "classification"
     """One class a sample, any number of labels, quantities; grounding: the box of what a phrase names in an image; or
     retrieval: finding what belongs to a sample of one modality among those of another."""

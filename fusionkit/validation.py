@@ -9,8 +9,9 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 from torch.nn import ModuleDict
 
-from fusionkit import raters
+from fusionkit import raters, requirements
 from fusionkit.chosen import Chosen
+from fusionkit.deprecation import deprecated_keys
 from fusionkit.errors import Problem, RequestError, suggestion
 from fusionkit.explain import explain, shown
 from fusionkit.headlines import HEADLINES, LABELS
@@ -30,12 +31,28 @@ class Check:
     def __init__(self, located: Located, registry: Registry):
         self.located, self.registry = located, registry
         self.problems = list(located.problems)
+        self.warnings: list[Problem] = []
+        self.lacking: list[str] = []
 
-    def problem(self, path: KeyPath, message: str) -> None:
+    def problem(self, path: KeyPath, message: str, *, first: bool = False) -> None:
         position, key = self.located.position(path), dotted(path)
         # A value that YAML could not read is None here; what follows from that is no news.
         if all((problem.position, problem.key) != (position, key) for problem in self.located.problems):
-            self.problems.append(Problem(position, key, message))
+            self.problems.append(Problem(position, key, message, first))
+
+    def warn(self, path: KeyPath, message: str) -> None:
+        self.warnings.append(Problem(self.located.position(path), dotted(path), message))
+
+    def requires(self, value: Any) -> None:
+        """The packages that the recipe requires are installed; what is lacking may be why a component is unknown."""
+        for i, text in enumerate(value if isinstance(value, list) else ()):
+            try:
+                asked = requirements.parse(text)
+            except (ValueError, TypeError):
+                continue  # told where the key itself is validated
+            if told := requirements.unmet(asked, self.registry):
+                self.problem(("requires", i), told, first=True)
+                self.lacking.append(asked.name)
 
     def model(self, model: type[BaseModel], data: Any, path: KeyPath, other_keys: Iterable[str] = ()) -> Any:
         """Validate as JSON, so that lists may become tuples and text paths, while text never becomes a number."""
@@ -54,12 +71,23 @@ class Check:
             entry, target = self.registry.get(kind, name), self.registry.resolve(kind, name)
             model = self.registry.options(kind, name)
         except RequestError as error:
-            self.problem(name_path, str(error))
+            told = str(error)
+            if self.lacking and name not in self.registry.names(kind):
+                required = " or ".join(self.lacking)
+                told = f"no {kind} is named {name!r}; it may come with {required}, which the recipe requires"
+            self.problem(name_path, told)
             return None
         validated = self.model(model, options, path, reserved)
         if validated is None:
             return None
+        if mark := entry.component.deprecated:
+            self.warn(name_path, f"{kind} {name!r} of {entry.plugin.owner} is deprecated: {mark}")
+        self.deprecated(validated, path)
         return Chosen(kind, name, target, validated, path, entry.plugin.owner, entry.component.summary)
+
+    def deprecated(self, section: BaseModel, path: KeyPath) -> None:
+        for keys, mark in deprecated_keys(section):
+            self.warn((*path, *keys), f"is deprecated: {mark}")
 
     def named(self, kind: str, value: Any, path: KeyPath, reserved: Iterable[str] = ("name",)) -> Chosen | None:
         """A component given as a name, or as a mapping with `name` and options."""

@@ -94,6 +94,7 @@ def test_json_lists_plugins_and_components(fusionkit, stranger):
         "summary": "gates 门 one by the others",
         "target": "stranger.gate:Gate",
         "extra": None,
+        "deprecated": None,
         "plugin": "stranger",
         "owner": "stranger",
         "version": "1.2",
