@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import ttest_rel
 
+from fusionkit.ablation_metrics import Spread, shared_metrics, spread
 from fusionkit.ablation_runs import Answered, answered, checked
 from fusionkit.errors import RequestError, suggestion
 from fusionkit.estimates import FEW_GROUPS, Estimate, Verdict, interval_note
+from fusionkit.extra_metrics import AboutMetric
 from fusionkit.headlines import ERRORS, HEADLINES, primary
 from fusionkit.kinds import KINDS
 from fusionkit.paired import Resamples, over_samples
@@ -94,6 +96,7 @@ class Row:
         code: by seed, the version of the code that made the run.
         is_baseline: a modality alone or the early stack, beside the runs of the reference.
         against: the reference; None of itself, and where they share no seed.
+        extra: by seed, the figures of the metrics that the recipes name.
     """
 
     name: str
@@ -106,10 +109,17 @@ class Row:
     code: dict[int, str]
     is_baseline: bool = False
     against: Contrast | None = None
+    extra: dict[int, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.figures)
+
+    def over_seeds(self, figure: str) -> OverSeeds | Spread | None:
+        """A headline figure, or a metric of the recipes; None where undefined."""
+        if figure in self.metrics:
+            return self.metrics[figure]
+        return spread([held.get(figure) for held in self.extra.values()])
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ class Ablation:
         rows: the baselines first, then the variants in their order.
         interval: what was resampled.
         notes: what a reader should know: seeds that are missing, code that differs.
+        extra: the metrics that the recipes name.
     """
 
     task: str
@@ -133,6 +144,7 @@ class Ablation:
     rows: tuple[Row, ...]
     interval: str
     notes: tuple[str, ...] = field(default=())
+    extra: dict[str, AboutMetric] = field(default_factory=dict)
 
     @property
     def primary(self) -> str:
@@ -184,6 +196,7 @@ def ablation(cells: Sequence[tuple[Cell, Run]], reference: str | None = None, *,
     baselines = {name for name, *_ in beside}
     rows = [replace(row, levels=levels.get(row.name, {}), is_baseline=row.name in baselines) for row in rows]
     result = cells[0][1].result
+    extra, left_out = shared_metrics([run for _, run in cells])
     return Ablation(
         shared.task,
         result.split,
@@ -193,7 +206,8 @@ def ablation(cells: Sequence[tuple[Cell, Run]], reference: str | None = None, *,
         reference,
         tuple(rows),
         interval_note(len(shared.ids), groups).removeprefix("bootstrap over "),
-        tuple(_notes(rows, reference)),
+        (*_notes(rows, reference), *left_out),
+        extra,
     )
 
 
@@ -256,6 +270,7 @@ class _Table:
             _mean_cost([model.cost for model in models]),
             counted or None,
             {model.seed: model.code for model in models},
+            extra={model.seed: model.extra for model in models},
         )
 
     def contrast(self, name: str, reference: str) -> Contrast | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fusionkit.ablation import Ablation, Contrast, Row
 from fusionkit.ablation_tables import cost_rows, difference_cell, in_table, plain_p
 from fusionkit.costs import HEADS
-from fusionkit.headlines import ERRORS, LABELS
+from fusionkit.extra_metrics import AboutMetric
+from fusionkit.headlines import ERRORS, LABELS, label
 from fusionkit.result import figure_text
 
 _SPECIAL = {
@@ -39,8 +40,8 @@ def latex(found: Ablation, caption: str) -> str:
     """
     names = in_table(found)
     unit = "" if found.primary in ERRORS or found.primary == "r2" else " (points)"
-    heads = ["variant", *(LABELS[name] for name in names), f"Δ {LABELS[found.primary]}{unit}", "p (Holm)"]
-    ranks = {name: _ranks(found.rows, name) for name in names}
+    heads = ["variant", *map(label, names), f"Δ {LABELS[found.primary]}{unit}", "p (Holm)"]
+    ranks = {name: _ranks(found.rows, name, found.extra.get(name)) for name in names}
     marked = {_mark(row.against) for row in found.rows}
     body = [_cells(found, row, names, ranks) for row in found.rows]
     return _table(found, heads, body, "ablation", caption, _legend(found, marked))
@@ -86,7 +87,7 @@ def _table(
 def _cells(found: Ablation, row: Row, names: Sequence[str], ranks: dict[str, dict[str, int]]) -> list[str]:
     cells = [_escaped(row.name)]
     for name in names:
-        held = row.metrics[name]
+        held = row.over_seeds(name)
         if held is None:
             cells.append("--")
             continue
@@ -101,10 +102,12 @@ def _cells(found: Ablation, row: Row, names: Sequence[str], ranks: dict[str, dic
     return [*cells, _escaped(signed), _escaped(plain_p(row.against.adjusted))]
 
 
-def _ranks(rows: Sequence[Row], name: str) -> dict[str, int]:
-    """0 for the best, 1 for the second; those printed alike share their rank."""
-    printed = {row.name: figure_text(held.mean, name) for row in rows if (held := row.metrics[name]) is not None}
-    order = sorted(set(printed.values()), key=float, reverse=name not in ERRORS)
+def _ranks(rows: Sequence[Row], name: str, metric: AboutMetric | None = None) -> dict[str, int]:
+    """0 for the best, 1 for the second; those printed alike share their rank. `metric`: what no headline figure is."""
+    held = {row.name: row.over_seeds(name) for row in rows}
+    printed = {variant: figure_text(one.mean, name) for variant, one in held.items() if one is not None}
+    higher = metric.higher_is_better if metric else name not in ERRORS
+    order = sorted(set(printed.values()), key=float, reverse=higher)
     return {variant: order.index(text) for variant, text in printed.items()}
 
 

@@ -28,7 +28,7 @@ from fusionkit.costs import HEADS
 from fusionkit.errors import RequestError
 from fusionkit.estimates import change, p_text
 from fusionkit.figures_ablation import ablation_figure, confusion_difference, counts_apart
-from fusionkit.headlines import LABELS
+from fusionkit.headlines import LABELS, label
 from fusionkit.result import figure_text
 from fusionkit.runs import LABEL_COUNTS, RunFolder
 
@@ -55,6 +55,9 @@ def legend(found: Ablation) -> list[str]:
         )
     elif tests:
         told.append(f"p: {', '.join(tests)}. It speaks of these very models, not of their recipes with another seed.")
+    for figure, metric in found.extra.items():
+        direction = "" if metric.higher_is_better else "; less is better"
+        told.append(f"{figure}: {metric.summary or 'a metric of the recipe'}{direction}. Neither interval nor test.")
     if any(row.is_baseline for row in found.rows):
         told.append("Rows above the variants are baselines, trained beside the reference with its seeds.")
     return told
@@ -128,7 +131,7 @@ def page(found: Ablation, images: dict[str, bytes]) -> str:
         found=found,
         images=sources,
         figures=in_table(found),
-        labels=LABELS,
+        labels=LABELS | {name: label(name) for name in found.extra},
         legend=legend(found),
         costs=cost_rows(found),
         cost_heads=HEADS,

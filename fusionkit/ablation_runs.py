@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from fusionkit.ablation_metrics import extra_figures
 from fusionkit.errors import DataError, RequestError
 from fusionkit.grid_folder import origin
 from fusionkit.kinds import KINDS
@@ -50,6 +51,7 @@ class Answered:
         confusion: counts; None of quantities and embeddings.
         cost: of the model.
         code: the version of the code that made the run.
+        extra: figures of the metrics that its recipe names; None where undefined.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Answered:
     confusion: np.ndarray | None
     cost: Cost
     code: str
+    extra: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def checked(runs: Sequence[Run]) -> Shared:
@@ -114,6 +117,7 @@ def answered(name: str, seed: int, run: Run, shared: Shared, stem: str = "predic
     if not same:
         raise RequestError(f"{shared.first.path} and {run.path} cannot be compared: they have different test samples")
     baseline = stem.partition("/")[2]
+    told = run.result.baselines[baseline] if baseline else run.result
     return Answered(
         name,
         seed,
@@ -121,8 +125,9 @@ def answered(name: str, seed: int, run: Run, shared: Shared, stem: str = "predic
         weighed(shared.task, shared.target, answers),
         merits(shared.task, shared.target, answers),
         kind.counts(shared.target, answers),
-        run.result.baselines[baseline].cost if baseline else run.result.cost,
+        told.cost,
         code_version(run),
+        extra_figures(told.metrics),
     )
 
 

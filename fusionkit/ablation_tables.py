@@ -8,24 +8,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusionkit.ablation import Ablation, Contrast, Row
+from fusionkit.ablation_metrics import Spread
 from fusionkit.costs import HEADS, cost_cells
 from fusionkit.estimates import change, p_text
-from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS
+from fusionkit.headlines import ERRORS, HEADLINES, IN_TABLE, LABELS, label
 from fusionkit.result import figure_text
 from fusionkit.seeds import OverSeeds
 
 
 def in_table(found: Ablation) -> list[str]:
-    """The figures that stand in the table: the one that decides, and those of the table of modalities."""
-    names = dict.fromkeys((found.primary, *IN_TABLE[found.task]))
-    return [name for name in names if any(row.metrics[name] is not None for row in found.rows)]
+    """The figures that stand in the table: the one that decides, those of the table of modalities, and the metrics of
+    the recipes."""
+    names = dict.fromkeys((found.primary, *IN_TABLE[found.task], *found.extra))
+    return [name for name in names if any(row.over_seeds(name) is not None for row in found.rows)]
 
 
 def heads(found: Ablation) -> list[str]:
     """Over the columns of `rows`."""
     unit = "" if found.primary in ERRORS else ", points"
     difference = f"{LABELS[found.primary]} minus {found.reference}{unit}"
-    return ["variant", "seeds", *(LABELS[name] for name in in_table(found)), difference, "p", "p (Holm)", "verdict"]
+    return ["variant", "seeds", *map(label, in_table(found)), difference, "p", "p (Holm)", "verdict"]
 
 
 def rows(found: Ablation) -> list[list[str]]:
@@ -37,9 +39,8 @@ def rows(found: Ablation) -> list[list[str]]:
 def _figures(found: Ablation, row: Row) -> list[str]:
     cells = []
     for name in in_table(found):
-        held = row.metrics[name]
-        text = spread_text(held, name)
-        if held is not None and name == found.primary:
+        text = spread_text(row.over_seeds(name), name)
+        if name == found.primary and (held := row.metrics[name]) is not None:
             text += f" [{figure_text(held.low, name)}, {figure_text(held.high, name)}]"
         cells.append(text)
     return cells
@@ -67,7 +68,7 @@ def plain_p(value: float) -> str:
     return p_text(value).removeprefix("p = ").removeprefix("p ")
 
 
-def spread_text(held: OverSeeds | None, figure: str) -> str:
+def spread_text(held: OverSeeds | Spread | None, figure: str) -> str:
     """For example `0.786 ± 0.012`: mean and standard deviation over seeds."""
     if held is None:
         return "–"
@@ -95,6 +96,7 @@ def table_csv(found: Ablation) -> str:
     axes = list(dict.fromkeys(axis for row in found.rows for axis in row.levels))
     figures = HEADLINES[found.task]
     of_figure = [f"{name}{part}" for name in figures for part in ("", "_sd", "_low", "_high")]
+    of_figure += [f"{name}{part}" for name in found.extra for part in ("", "_sd")]
     differences = [f"{name}_difference{part}" for name in figures for part in ("", "_low", "_high")]
     tests = ["p_samples", "p_seeds", "p_both", "p", "p_holm", "effect", "detectable", "verdict", "test", "paired_seeds"]
     head = ["variant", *axes, "baseline", "seeds", "n", *of_figure, *differences, *tests]
@@ -110,6 +112,9 @@ def table_csv(found: Ablation) -> str:
         for name in figures:
             held = row.metrics[name]
             values += [None] * 4 if held is None else [held.mean, held.deviation, held.low, held.high]
+        for name in found.extra:
+            beside = row.over_seeds(name)
+            values += [None] * 2 if beside is None else [beside.mean, beside.deviation]
         if (against := row.against) is None:
             values += [None] * (len(differences) + len(tests))
         else:
@@ -131,11 +136,15 @@ def runs_csv(found: Ablation) -> str:
     """A row a variant and seed: its figures, its folder, the code that made it."""
     figures = HEADLINES[found.task]
     body = [
-        [row.name, seed, *row.figures[seed].values(), row.code[seed], row.runs[seed]]
+        [
+            *(row.name, seed, *row.figures[seed].values()),
+            *(row.extra[seed].get(name) for name in found.extra),
+            *(row.code[seed], row.runs[seed]),
+        ]
         for row in found.rows
         for seed in row.seeds
     ]
-    return _csv(["variant", "seed", *figures, "code", "run"], body)
+    return _csv(["variant", "seed", *figures, *found.extra, "code", "run"], body)
 
 
 def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

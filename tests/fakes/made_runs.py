@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionkit.extra_metrics import ExtraMetric
 from fusionkit.predictions import Predictions
 from fusionkit.result import Baseline, Cost, Result, score
 from fusionkit.runs import Run, RunFolder, to_yaml
@@ -48,8 +49,9 @@ def made_run(
     recipe: Mapping[str, Any] = {},
     fingerprint: str = "f00d",
     commit: str = "0123456789abcdef",
+    metrics: Mapping[str, ExtraMetric] = {},
 ) -> Run:
-    """Write a finished run. `recipe` changes keys of its resolved recipe."""
+    """Write a finished run. `recipe` changes keys of its resolved recipe, and `metrics` are measured too."""
     folder.mkdir(parents=True)
     made = RunFolder(folder)
     ids = ids or [f"s{k}" for k in range(len(target))]
@@ -57,12 +59,12 @@ def made_run(
     def held(given: np.ndarray) -> Predictions:
         return Predictions(ids, target, given, groups=groups, task=task)
 
-    scores = score(held(answers), names, 0)
+    scores = score(held(answers), names, 0, metrics)
     beside = {}
     for name, given in baselines.items():
         made.write_predictions(held(given), names, f"baselines/{name}")
         modalities = ("image", "visits") if name == "early_stack" else (name,)
-        beside[name] = Baseline(modalities, score(held(given), names, 0).metrics, Cost(parameters=1000))
+        beside[name] = Baseline(modalities, score(held(given), names, 0, metrics).metrics, Cost(parameters=1000))
     made.write_predictions(held(answers), names)
     resolved = {
         "name": "tiles",
@@ -91,13 +93,19 @@ def made_run(
             interval=scores.interval,
             cost=cost,
             baselines=beside,
+            extra_metrics={name: metric.about for name, metric in metrics.items()},
         )
     )
     return Run(folder)
 
 
 def made_grid(
-    folder: Path, seeds: Sequence[int] = (0, 1, 2), n: int = 240, gains: Mapping[str, float] | None = None, **given: Any
+    folder: Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    n: int = 240,
+    gains: Mapping[str, float] | None = None,
+    recipe: Mapping[str, Any] = {},
+    **given: Any,
 ) -> list[tuple[MadeCell, Run]]:
     """Runs of variants whose margins are that much greater than those of the first, with baselines beside each."""
     random = np.random.default_rng(5)
@@ -116,7 +124,7 @@ def made_grid(
                 answers,
                 seed=seed,
                 baselines={"image": alone, "early_stack": stack},
-                recipe={"fusion": {"name": variant, "dim": 64}},
+                recipe={"fusion": {"name": variant, "dim": 64}} | dict(recipe),
                 **given,
             )
             cells.append((MadeCell(variant, seed, {"fusion": variant}), run))
