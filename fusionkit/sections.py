@@ -199,9 +199,11 @@ class Train(Section):
     """How the model is trained."""
 
     epochs: PositiveInt = 30
+    """How often every training sample is seen."""
     optimizer: str = "adamw"
     """Any optimiser that timm knows: adamw, adam, sgd, lamb, lion, ..."""
     lr: PositiveFloat = 1e-3
+    """The learning rate, at the end of the warm-up."""
     weight_decay: NonNegativeFloat = 0.01
     """Not applied to biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -214,11 +216,13 @@ class Train(Section):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """From `lr` down to zero over the epochs, or constant; after the warm-up."""
     warmup_epochs: NonNegativeFloat = 0
+    """Linear warm-up."""
     warmup_steps: NonNegativeInt = 0
-    """Linear warm-up; whichever of the two is longer."""
+    """The same in steps; whichever of the two is longer."""
     precision: Annotated[
         Precision, BeforeValidator(_number_as_text, json_schema_input_type=Precision | Literal[32, 16, 64])
     ] = "32"
+    """In bits; `16` and `bf16` are mixed with 32."""
     grad_clip: PositiveFloat | None = None
     """Greatest norm of the gradient."""
     accumulate: PositiveInt = 1
@@ -241,10 +245,13 @@ class Train(Section):
     recipe. Default: oa of classification, map of multilabel, rmse of regression, acc_50 of grounding, mean_recall of
     retrieval."""
     accelerator: str = "auto"
+    """This and the next three are handed to Lightning Fabric."""
     devices: PositiveInt | Literal["auto"] | list[NonNegativeInt] = 1
+    """How many, or which."""
     strategy: str = "auto"
+    """How several devices go together."""
     num_nodes: PositiveInt = 1
-    """These four are handed to Lightning Fabric."""
+    """How many machines."""
 
     @field_validator("reset_fusion", "balance")
     @classmethod
@@ -279,6 +286,7 @@ class RecipeKeys(Section):
     """One class a sample, any number of labels, quantities; grounding: the box of what a phrase names in an image; or
     retrieval: finding what belongs to a sample of one modality among those of another."""
     seed: NonNegativeInt = 0
+    """Of every random choice but the division of the samples, which has its own."""
     data: Data
     modalities: dict[ModalityName, Annotated[ModalityKeys, BeforeValidator(_encoder_alone)]] = Field(min_length=1)
     """Which modalities of the dataset are used, each with its encoder."""
