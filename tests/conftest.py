@@ -1,6 +1,9 @@
-"""Shared by all tests: shapes in signatures are checked while tests run, and the wheel is built once a process."""
+"""Shared by all tests: shapes in signatures are checked while tests run, and the wheel is built once."""
+
+import os
 
 import pytest
+from filelock import FileLock
 from fresh import Distributions, build
 from jaxtyping import install_import_hook
 
@@ -16,8 +19,15 @@ CHECKED = [
 
 install_import_hook(CHECKED, "beartype.beartype")
 
+collect_ignore = ["plugin_packages"]
+"""They have tests of their own, which run where the packages are installed."""
+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
-    """The sdist and the wheel of the checkout."""
-    return build(tmp_path_factory.mktemp("checkout"))
+    """The sdist and the wheel of the checkout, built by the first of pytest's processes that asks for them."""
+    home = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home = home.parent
+    with FileLock(home / "checkout.lock"):
+        return build(home / "checkout")

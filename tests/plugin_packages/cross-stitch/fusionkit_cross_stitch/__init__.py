@@ -1,0 +1,1 @@
+"""Cross-stitch units for fusionkit."""

@@ -1,0 +1,1 @@
+"""Field plots for fusionkit."""

@@ -1,0 +1,1 @@
+"""Training on wrong labels with fusionkit."""
