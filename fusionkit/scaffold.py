@@ -13,13 +13,16 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
+from packaging.version import Version
 
+from fusionkit import packages
 from fusionkit.components import DISTRIBUTION, KINDS, PLUGIN_API
 from fusionkit.errors import RequestError, nearest
 from fusionkit.registry import Registry
@@ -53,8 +56,6 @@ EXAMPLES = {
 """By kind of package."""
 RESERVED = frozenset({"build", "data", "dist", "make_data", "plugin", "runs", "tests"})
 """Modules and folders that the package has, or that git ignores."""
-CHECKED = ("fusion", "encoder", "loss", "augmentation", "metric")
-"""The kinds that `fusionkit check` knows rules of."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,6 @@ def render(names: Names) -> dict[str, str]:
         "requirement": requirement(version(DISTRIBUTION)),
         "plugin_api": PLUGIN_API,
         "data_command": _data_command(names),
-        "checked": CHECKED,
     }
     own = names.kind.replace("-", "_")
     templates = {
@@ -165,12 +165,9 @@ def render(names: Names) -> dict[str, str]:
 
 def requirement(installed: str) -> str:
     """The versions of fusionkit that a package made with this one is for: those of the same minor version."""
-    numbers = re.match(r"(\d+)\.(\d+)", installed)
-    assert numbers  # noqa: S101 - our own version
-    major, minor = map(int, numbers.groups())
-    public = installed.partition("+")[0]
-    least = f"{major}.{minor}" if re.fullmatch(r"[\d.]+", public) else public  # 0.2.dev1 is below 0.2
-    return f"{DISTRIBUTION}>={least},<{major}.{minor + 1}"
+    found = Version(installed)
+    least = found.public if found.is_prerelease else f"{found.major}.{found.minor}"  # 0.2.dev1 is below 0.2
+    return f"{DISTRIBUTION}>={least},<{found.major}.{found.minor + 1}"
 
 
 def _kind(text: str) -> str:
@@ -190,7 +187,8 @@ def _names(package: str, kind: str, registry: Registry) -> tuple[Names, tuple[st
     name = module.removeprefix("fusionkit_")
     title = "".join(word.capitalize() for word in name.split("_"))
     for what, part in (("module", module), ("file", name), ("class", title)):
-        if not part.isidentifier() or keyword.iskeyword(part) or part in RESERVED:
+        named = part.isidentifier() and not keyword.iskeyword(part) and yaml.safe_load(part) == part
+        if not named or part in RESERVED:
             raise RequestError(
                 f"the {what} of {package!r} would be called {part!r}, which cannot be; choose another name"
             )
@@ -209,10 +207,8 @@ def _names(package: str, kind: str, registry: Registry) -> tuple[Names, tuple[st
 
 def _installed(package: str, module: str) -> str:
     """What is there of this name."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        pass
+    if (there := packages.installed(package)) is not None:
+        return f"{package} {there}"
     standard = module in sys.stdlib_module_names
     return f"a module {module!r}" if standard or find_spec(module) is not None else ""
 
