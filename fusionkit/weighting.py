@@ -35,6 +35,7 @@ class Schedule(Section):
     to: NonNegativeFloat
     """From epoch `end` on."""
     start: PositiveInt = 1
+    """The epoch with which the change begins."""
     end: PositiveInt | None = None
     """Default: the last epoch; for a step, `start`."""
     shape: Literal["linear", "cosine", "step"] = "linear"

@@ -98,6 +98,12 @@ def test_every_key_of_a_resolved_recipe_stands_in_its_section():
     assert {"from", "to", "start", "end"} <= told["weight"]
 
 
+def test_every_key_says_what_it_is():
+    rows = re.findall(r"^\| <code>.*$", recipe_page(), re.MULTILINE)
+    assert len(rows) > 50
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 def test_keys_that_hold_a_section_lead_there():
     top = sections(recipe_page())["The top level"]
     assert re.search(r"^\| <code>data</code> \| \[data\]\(#data\) \| <code>required</code> \| Where the", top, re.M)
