@@ -15,6 +15,7 @@ CHECKED = [
     "fusionkit_encoders",
     "fusionkit_fusions",
     "fusionkit_losses",
+    "fusionkit_metrics",
 ]
 
 install_import_hook(CHECKED, "beartype.beartype")

@@ -229,7 +229,7 @@ from fusionkit import Component, hookimpl
 
 @hookimpl
 def fusionkit_components():
-    for name in ("raises", "whole", "unmade", "labels", "kappa", "cost", "focal"):
+    for name in ("raises", "pair", "whole", "unmade", "labels", "kappa", "cost", "focal"):
         yield Component("metric", name, f"strange.parts:{name.capitalize()}")
 """
 PARTS = """
@@ -241,6 +241,10 @@ class Raises(Metric):
 
 def helper(target):
     raise KeyError("oak")
+
+class Pair(Metric):
+    def compute(self, target, answers):
+        return float(target[1] == answers[1].argmax())
 
 class Whole(Metric):
     def compute(self, target, answers):
@@ -285,6 +289,7 @@ def strange(packages: Any, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
             "raises",
             r"metric 'raises' of strange fails with KeyError: 'oak'; mend the plugin, or leave it out\n.*helper",
         ),
+        ("pair", "metric 'pair' of strange fails with IndexError: "),  # of a single sample
         ("whole", "metric 'whole' of strange returns 3, of the type int, and not a float; mend the plugin"),
         ("unmade", "metric 'unmade' of strange fails with KeyError: 'elm'; mend the plugin"),
     ],

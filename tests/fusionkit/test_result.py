@@ -188,6 +188,8 @@ def test_estimate_text():
     assert estimate_text(Estimate(0.78649, 0.7571, 0.8149)) == "0.786 [0.757, 0.815]"
     assert estimate_text(Estimate(0.5)) == "0.500"
     assert estimate_text(Estimate(None)) == "undefined"
+    assert estimate_text(Estimate(1.0, 0.5, 123.456), "brier") == "1.000 [0.5000, 123.5]"
+    assert estimate_text(Estimate(1234.0), "brier") == "1234"
 
 
 def answers(*flips, n=300):

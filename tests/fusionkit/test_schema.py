@@ -187,6 +187,12 @@ def test_a_recipe_with_a_base_may_be_any_part_of_one(acme: Registry) -> None:
         assert not validator.is_valid({"base": "x.yaml", **part})
 
 
+def test_the_epoch_is_chosen_by_a_figure_or_a_metric(acme: Registry) -> None:
+    validator = checked(acme)
+    for select, right in (("loss", True), ("kappa", True), ("gain", True), ("gian", False), (3, False)):
+        assert validator.is_valid(GOOD | {"metrics": ["gain"], "train": {"select": select}}) is right
+
+
 def test_options_come_with_descriptions_and_defaults(acme: Registry) -> None:
     (choice,) = [
         choice["then"]["properties"]
