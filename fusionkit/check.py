@@ -25,6 +25,7 @@ from fusionkit.errors import DataError
 from fusionkit.flow import FeatureSpec, Input, InputSpec
 from fusionkit.model import Blueprint, FusionModel, meta_batch
 from fusionkit.recipe import Recipe
+from fusionkit.repeat import differences
 from fusionkit.teacher import load_teachers
 from fusionkit.terms import fit_losses
 
@@ -92,6 +93,8 @@ def check(recipe: Recipe, dataset: Dataset | None = None) -> CheckReport:
         prove_training(recipe, inputs, task, model)
         teachers = load_teachers(recipe, inputs if notes else dataset.inputs(), task)
         fit_losses(recipe, plan, {name: teacher.output() for name, teacher in teachers.items()})
+    for path, teacher in teachers.items():
+        notes += differences(teacher.saved.run.path, f"the teacher {path}")
     return CheckReport(_rows(recipe, plan, model, specs), notes)
 
 

@@ -50,6 +50,7 @@ def make_map(
     """Make a map, and tell on standard error what is in it and what lies where."""
     from fusionkit.drawing import percent
     from fusionkit.mapping import map_scene
+    from fusionkit.repeat import differences
     from fusionkit.saved import SavedRun
 
     if output.suffix.lower() not in SUFFIXES:
@@ -57,6 +58,8 @@ def make_map(
     for name, path in ((name, path) for name, path in files.items() if path.is_dir()):
         raise RequestError(f"--{name} {path} is a folder; a map is made of one scene, file by file")
     saved = SavedRun.load(run)
+    for note in differences(run):
+        print(f"note: {note}", file=sys.stderr)
     done = map_scene(saved, files, output, probabilities=probabilities, polygons=polygons, stride=stride)
     for k in sorted(range(len(done.counts)), key=lambda k: -done.counts[k]):
         if done.counts[k]:

@@ -15,18 +15,21 @@ from lightning.fabric import Fabric
 
 from fusionkit.assembly import blamed_on, blueprint, make_augmentation, make_task, prove_training
 from fusionkit.contract import Augmentation, Mixing
-from fusionkit.errors import RequestError
+from fusionkit.errors import RecipeError, RequestError
 from fusionkit.evaluation import evaluate, in_order
 from fusionkit.extra_metrics import make_metrics
 from fusionkit.finish import finish
 from fusionkit.flow import Output
-from fusionkit.hooks import callbacks_of
+from fusionkit.hooks import callbacks_of, packages_of_sections
 from fusionkit.loading import Samples
 from fusionkit.logs import MetricsFile, TensorBoard
 from fusionkit.opened import Opened, open_data
 from fusionkit.progress import Progress
 from fusionkit.provenance import provenance
 from fusionkit.recipe import Recipe, load_recipe
+from fusionkit.registry import load_registry
+from fusionkit.repeat import blamed_on_versions, differences, folder_of, plugins_used
+from fusionkit.result import EARLY_STACK
 from fusionkit.runs import Run, RunFolder
 from fusionkit.terms import fit_losses, fit_losses_of_baseline, left_out
 from fusionkit.text import file_of
@@ -91,7 +94,7 @@ def run(
         RecipeError: the recipe, or the data it names, are not right. No folder is made.
         FusionkitError: the work failed.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    recipe = recipe if isinstance(recipe, Recipe) else _load(recipe, overrides)
     fabric = make_fabric(recipe)
     progress = progress or Progress(quiet=not fabric.is_global_zero)
     opened = open_data(recipe, progress)
@@ -107,13 +110,16 @@ def run(
             fit_losses_of_baseline(recipe, alone, _taught(opened))
             lacking = left_out(recipe, alone, _taught(opened))
             notes += [f"the baseline {variant.name} is trained {term}" for term in lacking]
+    notes += _other_versions(recipe, opened, resume)
     for warning in recipe.warnings:
         progress.line(f"warning: {warning}")
     for note in notes:
         progress.line(f"note: {note}")
     provided = callbacks_of(recipe)
     folder = _folder(recipe, fabric, Path(runs), name, resume)
-    told = provenance(recipe, opened, fabric)
+    others = [*packages_of_sections(), *(callback.plugin.owner for callback in provided)]
+    others += [load_registry().get("fusion", v.name).plugin.owner for v in planned if v.name == EARLY_STACK]
+    told = provenance(recipe, opened, fabric, plugins_used(recipe, others))
     begun = (folder.path / "provenance.json").is_file()  # nothing is trained before this file is there
     if begun and Run(folder.path).provenance.get("data_fingerprint") != told["data_fingerprint"]:
         raise RequestError(f"the data have changed since {resume} was begun; start a new run")
@@ -134,6 +140,26 @@ def run(
         finish(folder, recipe, opened, planned, answers, notes, told, fabric, progress)
     fabric.barrier()
     return Run.load(folder.path)
+
+
+def _load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Load a recipe; one that a run has left is told to have used other packages where it is not right any more."""
+    try:
+        return load_recipe(recipe, overrides)
+    except RecipeError as error:
+        folder = None if isinstance(recipe, Mapping) else folder_of(recipe)
+        if folder is None:
+            raise
+        raise blamed_on_versions(error, folder) from error
+
+
+def _other_versions(recipe: Recipe, opened: Opened, resume: str | Path | None) -> list[str]:
+    """Where a run is repeated or gone on with, and of its teachers: which packages have another version now."""
+    folder = resume or folder_of(next(iter(recipe.sources), ""))
+    lines = [] if folder is None else differences(folder)
+    for path in opened.teachers:
+        lines += differences(opened.teachers[path].saved.run.path, f"the teacher {path}")
+    return lines
 
 
 def _hold_teachers(recipe: Recipe, opened: Opened) -> None:

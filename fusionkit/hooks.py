@@ -69,7 +69,7 @@ class PluginCallback(Callback):
             ) from error
 
 
-def callbacks_of(recipe: Recipe, registry: Registry | None = None) -> list[Callback]:
+def callbacks_of(recipe: Recipe, registry: Registry | None = None) -> list[PluginCallback]:
     """The callbacks that plugins have for a run.
 
     Args:
@@ -79,7 +79,7 @@ def callbacks_of(recipe: Recipe, registry: Registry | None = None) -> list[Callb
     Raises:
         FusionkitError: a plugin fails, or hands out what is no callback.
     """
-    found: list[Callback] = []
+    found: list[PluginCallback] = []
     for plugin in _implementations("fusionkit_callbacks", registry):
         try:
             provided = [callback for given in plugin.hook(recipe=recipe) for callback in given]
@@ -109,6 +109,11 @@ def sections_of(run: Run, tell: Callable[[str], None], registry: Registry | None
             tell(f"warning: {plugin}: its report section fails: {_told(error)}; the report shows the traceback")
             sections.append((f"Failed: {plugin}", "".join(traceback.format_exception(error))))
     return sections
+
+
+def packages_of_sections(registry: Registry | None = None) -> list[str]:
+    """The packages that are asked for sections of a report."""
+    return [plugin.owner for plugin in _implementations("fusionkit_report_sections", registry)]
 
 
 @dataclass(frozen=True)

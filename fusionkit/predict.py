@@ -22,6 +22,7 @@ from fusionkit.predictions import answer_columns, write_table
 from fusionkit.processes import forks, in_processes
 from fusionkit.progress import Progress
 from fusionkit.recipe import Recipe, load_recipe
+from fusionkit.repeat import differences
 from fusionkit.saved import SavedRun
 from fusionkit.survey import Bad
 
@@ -81,6 +82,8 @@ def predict(
         raise RequestError(f"{output}: what a run has left stays as it is; write predictions outside its folder")
     progress = progress or Progress()
     saved = SavedRun.load(path)
+    for note in differences(path):
+        progress.line(f"note: {note}")
     recipe = load_recipe(saved.run.path / "resolved.yaml", _of_data(overrides))
     with blamed_on(recipe):
         dataset: Dataset = recipe.dataset.build()

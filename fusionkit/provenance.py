@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 
 import fusionkit
 from fusionkit.opened import Opened
+from fusionkit.packages import installed
 from fusionkit.recipe import Recipe
 from fusionkit.registry import load_registry
 
@@ -32,8 +33,8 @@ _PACKAGES = (
 )
 
 
-def provenance(recipe: Recipe, opened: Opened, fabric: Fabric) -> dict[str, Any]:
-    """What one needs to know to repeat a run."""
+def provenance(recipe: Recipe, opened: Opened, fabric: Fabric, used: Mapping[str, str]) -> dict[str, Any]:
+    """What one needs to know to repeat a run; `used` are the packages of its plugins, with their versions."""
     device = str(fabric.device)
     if fabric.device.type == "cuda":
         device += f" ({torch.cuda.get_device_name(fabric.device)})"
@@ -49,7 +50,8 @@ def provenance(recipe: Recipe, opened: Opened, fabric: Fabric) -> dict[str, Any]
         "precision": recipe.train.precision,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in _PACKAGES if (found := installed(name))},
+        "plugins_used": dict(used),
         "plugins": [
             {"name": p.name, "owner": p.owner, "version": p.version, "status": p.status}
             for p in load_registry().plugins
@@ -57,13 +59,6 @@ def provenance(recipe: Recipe, opened: Opened, fabric: Fabric) -> dict[str, Any]
         "git": _git(Path(fusionkit.__file__).parent),
         "recipe_git": _git(Path(next(iter(recipe.sources), ".")).resolve().parent),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git(folder: Path) -> dict[str, Any] | None:

@@ -69,6 +69,13 @@ class Recipe:
     warnings: list[Problem] = field(default_factory=list, repr=False)
     """What of it is deprecated."""
 
+    @property
+    def components(self) -> list[Chosen]:
+        """Everything that it names."""
+        encoders = [modality.encoder for modality in self.modalities.values()]
+        losses = [term.loss for term in self.losses]
+        return [self.dataset, *encoders, self.fusion, *losses, *self.augment, *self.metrics]
+
     def error(self, path: Sequence[str | int], message: str) -> RecipeError:
         """An error that names the place of these keys in the recipe."""
         return RecipeError([Problem(self.located.position(tuple(path)), dotted(tuple(path)), message)])

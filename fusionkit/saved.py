@@ -16,12 +16,13 @@ from lightning.fabric import Fabric
 
 from fusionkit.assembly import blueprint, declared_inputs, make_task
 from fusionkit.contract import Augmentation, Sample, Tokenizer
-from fusionkit.errors import FusionkitError, RequestError
+from fusionkit.errors import FusionkitError, RecipeError, RequestError
 from fusionkit.flow import Batch, InputSpec, Task
 from fusionkit.kinds import KINDS
 from fusionkit.loading import collate, tokenized
 from fusionkit.model import Blueprint, FusionModel
 from fusionkit.recipe import Recipe, load_recipe
+from fusionkit.repeat import blamed_on_versions
 from fusionkit.runs import Run
 from fusionkit.text import restore_tokenizers
 from fusionkit.trainer import PRECISION
@@ -71,7 +72,10 @@ class SavedRun:
         """
         run = Run.load(path)
         result = run.result
-        recipe = load_recipe(run.resolved)
+        try:
+            recipe = load_recipe(run.resolved)
+        except RecipeError as error:
+            raise blamed_on_versions(error, run.path) from error
         for modality in recipe.modalities.values():
             options = modality.encoder.options
             if getattr(options, "pretrained", False):  # its weights come from the checkpoint
