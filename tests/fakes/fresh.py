@@ -150,7 +150,8 @@ class Environment:
             variables: of the process's environment.
         """
         told = json.dumps([(str(folder), list(map(str, words))) for folder, words in commands])
-        done = call(self.programs / "python", "-c", _COMMANDS, cwd=self.home, given=told, **variables)
+        # -P: as where a program is called, what lies in the current folder is not imported.
+        done = call(self.programs / "python", "-P", "-c", _COMMANDS, cwd=self.home, given=told, **variables)
         return [Answer(*answer) for answer in json.loads(done.stdout)]
 
     def _pip(self, action: str, *words: object) -> None:
