@@ -15,6 +15,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import fusionkit.testing
 from fusionkit import requirements
 from fusionkit.components import KINDS, PLUGIN_API
 from fusionkit.contract import Augmentation, Dataset, Encoder, Fusion, Loss, Metric
@@ -81,6 +82,15 @@ def test_every_file_can_be_read(write, kind):
     plugin = ast.parse(files["fusionkit_mine/plugin.py"])
     constants = [node.value.value for node in plugin.body if isinstance(node, ast.Assign)]
     assert constants == [PLUGIN_API]  # as a number: an imported one would be the version at hand
+
+
+@EACH
+def test_what_it_imports_is_public(write, kind):
+    public = {"fusionkit": fusionkit.__all__, "fusionkit.testing": fusionkit.testing.__all__}
+    for path, text in texts(write(kind=kind)).items():
+        for node in ast.walk(ast.parse(text)) if path.endswith(".py") else ():
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "fusionkit":
+                assert {alias.name for alias in node.names} <= set(public[str(node.module)]), path
 
 
 @EACH
