@@ -29,6 +29,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 hookspec = pluggy.HookspecMarker(ENTRY_POINT_GROUP)
 hookimpl = pluggy.HookimplMarker(ENTRY_POINT_GROUP)
+"""Marks a function of a plugin's module as one of the `Hooks`."""
 
 
 @dataclass(frozen=True)

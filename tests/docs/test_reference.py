@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import fusionkit
 from fusionkit import load_recipe, registry, testing
 from fusionkit.cli import app
-from fusionkit.components import KINDS
+from fusionkit.components import KINDS, Component
 from fusionkit.registry import DISABLE_VARIABLE, load_registry
 
 
@@ -54,6 +54,14 @@ def test_what_a_component_needs_is_told():
         "It needs `pip install 'fusionkit-geo[text]'`."
         in sections(component_page("encoder", load_registry()))["huggingface"]
     )
+
+
+def test_a_deprecated_component_says_what_to_use():
+    plugin = registry.Plugin("losses", "fusionkit-geo", "0.1")
+    old = Component("loss", "old", "fusionkit_losses.focal:Focal", "an old loss", deprecated="use `focal`; gone in 0.3")
+    page = component_page("loss", registry.Registry([plugin], [registry.Entry(old, plugin)]))
+    assert "deprecated: use `focal`; gone in 0.3; an old loss" in page
+    assert "**Deprecated**: use `focal`; gone in 0.3\n" in sections(page)["old"]
 
 
 def test_plugins_of_others_are_switched_off(tmp_path, monkeypatch):

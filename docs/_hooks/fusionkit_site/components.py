@@ -35,7 +35,7 @@ def component_page(kind: str, registry: Registry) -> str:
     """The page of one kind, as Markdown."""
     name, sentence = PAGES[kind]
     entries = [registry.get(kind, known) for known in registry.names(kind)]
-    listed = [(f"[`{e.component.name}`](#{e.component.name})", cell(e.component.summary)) for e in entries]
+    listed = [(f"[`{e.component.name}`](#{e.component.name})", cell(e.component.about)) for e in entries]
     parts = [f"# {name.capitalize()}", sentence, table((kind, "what"), listed)]
     for entry in entries:
         parts += _component(entry, registry)
@@ -46,6 +46,8 @@ def _component(entry: Entry, registry: Registry) -> list[str]:
     component = entry.component
     target = registry.resolve(component.kind, component.name)
     parts = [f"## {component.name}", prose(inspect.getdoc(target) or component.summary)]
+    if component.deprecated:
+        parts.append(f"**Deprecated**: {component.deprecated}")
     if component.extra:
         parts.append(f"It needs `pip install '{component.extra}'`.")
     own, *named = options_tables(options_model(target)).items()
