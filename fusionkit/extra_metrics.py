@@ -14,6 +14,7 @@ from fusionkit.contract import Metric
 from fusionkit.errors import PluginFault, RequestError
 from fusionkit.estimates import Estimate, bootstrap, finite
 from fusionkit.flow import Task
+from fusionkit.kinds import KINDS
 from fusionkit.made_up import made_up
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def estimate(
         groups: a value a sample.
         seed: of the resampling.
     """
-    if task == "retrieval":
+    if not KINDS[task].one_by_one:
         return {name: Estimate(finite(value)) for name, value in figures(metrics, target, answers).items()}
     rows = np.arange(len(target))
 

@@ -42,6 +42,8 @@ class Kind(ABC):
     measures: Measures
     named: ClassVar[bool] = True
     """Whether each column of the answers has a name, that of a class, a label or a quantity."""
+    one_by_one: ClassVar[bool] = True
+    """Whether an answer is judged without the other samples, so that any of them may be drawn again."""
 
     @abstractmethod
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
@@ -234,6 +236,7 @@ class Retrieval(Kind):
     name = "retrieval"
     measures = retrieval
     named = False
+    one_by_one = False
 
     def task(self, names: Sequence[str], targets: np.ndarray) -> Task:
         classes = targets[targets[:, 1] >= 0, 1]
