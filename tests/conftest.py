@@ -1,6 +1,7 @@
 """Shared by all tests: shapes in signatures are checked while tests run, and the wheel is built once."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from filelock import FileLock
@@ -32,3 +33,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
         home = home.parent
     with FileLock(home / "checkout.lock"):
         return build(home / "checkout")
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Figures of this module's runs are composed and not drawn, which takes longer than training on toy data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusionkit.figures.save", lambda figure, file, kind: None)
+        yield

@@ -13,6 +13,8 @@ from PIL import Image
 from fusionkit import experiment
 from fusionkit.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RECIPE = """
 name: pairs
 task: retrieval

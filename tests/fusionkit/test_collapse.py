@@ -15,6 +15,8 @@ from fusionkit.collapse import Collapse, Facts, Look
 from fusionkit.progress import Progress
 from fusionkit.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FACTS = Facts(("info_nce",), pushes=True, lr=0.001)
 WELL = Look(32, {"a": -2.5, "b": -2.0}, {"a": 14.0, "b": 12.0}, {"from a to b": 0.1}, 0.07)
 

@@ -18,6 +18,8 @@ from fusionkit.normalization import QUANTILES, RIDGE, Quantile, Standardize, Sta
 from fusionkit.progress import Progress
 from fusionkit.recipe import load_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def correlated(shape: tuple[int, ...], axis: int) -> np.ndarray:
     """Values whose channels share most of what they say."""
@@ -148,8 +150,7 @@ def test_ranks_keep_full_precision_under_autocast_and_pass_gradients_on():
 RANKED = {name: {"encoder": "linear", "normalize": "quantile"} for name in ("vector", "steps")}
 
 
-def test_ranks_of_a_run_are_of_its_train_and_answer_from_its_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
+def test_ranks_of_a_run_are_of_its_train_and_answer_from_its_checkpoint(tmp_path):
     chosen = load_recipe(recipe(modalities=RANKED, train={"epochs": 1}), registry=registry())
     made = run(chosen, runs=tmp_path, progress=Progress(Console(file=StringIO())))
     weights = torch.load(made.path / "checkpoints" / "fusion" / "best.ckpt", weights_only=True)["model"]

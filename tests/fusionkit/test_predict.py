@@ -28,6 +28,8 @@ from fusionkit.registry import Entry, Registry
 from fusionkit.runs import Run
 from fusionkit.saved import SavedRun
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Site(Toy):
     """Toys of which other sites have more, fewer, or worse.
@@ -113,7 +115,6 @@ MODALITIES = {"image": "conv", "vector": "linear", "steps": "linear"}
 def trained(folder: Path, **changes: Any) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusionkit.recipe.load_registry", parts)
-        patch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
         data = {"source": "site", "batch_size": 8}
         whole = recipe(**({"modalities": MODALITIES, "train": {"epochs": 1}, "data": data} | changes))
         return run(load_recipe(whole), runs=folder, progress=Progress(Console(file=StringIO())))

@@ -28,6 +28,8 @@ from fusionkit.runs import Run
 from fusionkit.saved import SavedRun
 from fusionkit.splits import divide
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Folds(Toy):
     """Three folds in a column, and no official split."""
@@ -93,7 +95,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
         if name not in known:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("fusionkit.recipe.load_registry", parts)
-                patch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
                 whole = recipe(**({"modalities": ALL, "train": {"epochs": 2, "lr": 0.03}} | RECIPES[name]))
                 progress = Progress(Console(file=StringIO()))
                 known[name] = run(load_recipe(whole), runs=tmp_path_factory.mktemp("runs"), progress=progress)

@@ -30,6 +30,8 @@ from fusionkit.registry import Entry, Registry
 from fusionkit.runs import Run
 from fusionkit.teacher import Teacher, load_teachers
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 
 
@@ -99,7 +101,6 @@ def fakes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher's own recipe is loaded from its folder, with all installed components: here with these."""
     made = parts()
     monkeypatch.setattr("fusionkit.recipe.load_registry", lambda: made)
-    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
     Imitate.heard, Imitate.fitted_to = {}, []
 
 

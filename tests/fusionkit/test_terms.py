@@ -27,6 +27,8 @@ from fusionkit.registry import Entry, Registry
 from fusionkit.runs import Run
 from fusionkit.terms import fit_losses, fit_losses_of_baseline, make_loss
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 INPUTS = {"image": InputSpec((2, 6, 6)), "vector": InputSpec((5,))}
 
@@ -120,12 +122,6 @@ def fitted(**changes: Any) -> Mapping[str, tuple[Loss, Any]]:
 
 def ran(folder: Path, **changes: Any) -> Run:
     return run(loaded(**changes), runs=folder, progress=Progress(Console(file=StringIO())))
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its figures take long."""
-    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)
 
 
 # What is refused, with its line

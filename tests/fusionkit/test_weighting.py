@@ -471,8 +471,8 @@ def test_a_killed_fit_goes_on_with_the_same_weights(tmp_path: Path, undisturbed:
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_the_metrics_of_a_run_hold_every_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusionkit.finish.write_report", lambda folder, told: None)  # whose figures take long
+@pytest.mark.usefixtures("undrawn")
+def test_the_metrics_of_a_run_hold_every_term(tmp_path: Path) -> None:
     loss = {"entropy": {"from": 1, "to": 0.5}, "size": "uncertainty", "branches": 0.25}
     made = run(
         load_recipe(recipe(loss=loss, train={"epochs": 2}, baselines=True), registry=registry()),
