@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fusionkit.components import PLUGIN_API, Component, hookimpl
 
 if TYPE_CHECKING:
+    from fusionkit.checkpointing import run_stage
     from fusionkit.contract import (
         Augmentation,
         Dataset,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from fusionkit.recipe import Recipe, load_recipe
     from fusionkit.result import Result
     from fusionkit.runs import Run
+    from fusionkit.scene import MapGrid, SceneWindows, Shapes
     from fusionkit.stages import exchange_specs
     from fusionkit.trainer import Callback, Fit
 
 # Imported at first use: a plugin's record file says `from fusionkit import Component` and must not load torch.
 _HOMES = {
+    "checkpointing": ("run_stage",),
     "contract": (
         "Augmentation",
         "Dataset",
@@ -55,6 +58,7 @@ _HOMES = {
     "recipe": ("Recipe", "load_recipe"),
     "result": ("Result",),
     "runs": ("Run",),
+    "scene": ("MapGrid", "SceneWindows", "Shapes"),
     "stages": ("exchange_specs",),
     "trainer": ("Callback", "Fit"),
 }
@@ -81,6 +85,7 @@ __all__ = [
     "Input",
     "InputSpec",
     "Loss",
+    "MapGrid",
     "Metric",
     "Mixing",
     "Output",
@@ -91,7 +96,9 @@ __all__ = [
     "Result",
     "Run",
     "Sample",
+    "SceneWindows",
     "ShapeError",
+    "Shapes",
     "Task",
     "TextEncoder",
     "Tokenizer",
@@ -100,6 +107,7 @@ __all__ = [
     "hookimpl",
     "load_recipe",
     "run",
+    "run_stage",
 ]
 
 
