@@ -14,7 +14,8 @@ import fusionkit.testing
 _GROUPS = {
     "Runs": ("experiment", "grid_run", "recipe", "result", "runs"),
     "Base classes": ("contract", "samples"),
-    "What flows between them": ("flow", "stages"),
+    "What flows between them": ("flow", "stages", "checkpointing"),
+    "Maps of new scenes": ("scene",),
     "Plugins": ("components", "trainer"),
     "Types of options": ("options",),
     "Errors": ("errors",),
