@@ -94,7 +94,7 @@ def run(
         RecipeError: the recipe, or the data it names, are not right. No folder is made.
         FusionkitError: the work failed.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else _load(recipe, overrides)
+    recipe = recipe if isinstance(recipe, Recipe) else _load(recipe, overrides, resume)
     fabric = make_fabric(recipe)
     progress = progress or Progress(quiet=not fabric.is_global_zero)
     opened = open_data(recipe, progress)
@@ -142,15 +142,15 @@ def run(
     return Run.load(folder.path)
 
 
-def _load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
-    """Load a recipe; one that a run has left is told to have used other packages where it is not right any more."""
+def _load(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str], resume: str | Path | None) -> Recipe:
+    """Load a recipe; where it is wrong and was right for a run, other versions of packages may be why."""
     try:
         return load_recipe(recipe, overrides)
     except RecipeError as error:
-        folder = None if isinstance(recipe, Mapping) else folder_of(recipe)
+        folder = resume or (None if isinstance(recipe, Mapping) else folder_of(recipe))
         if folder is None:
             raise
-        raise blamed_on_versions(error, folder) from error
+        raise blamed_on_versions(error, Path(folder)) from error
 
 
 def _other_versions(recipe: Recipe, opened: Opened, resume: str | Path | None) -> list[str]:

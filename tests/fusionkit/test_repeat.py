@@ -106,7 +106,12 @@ def test_a_run_records_what_it_uses_and_says_where_that_has_changed(fusionkit, i
     assert f"note: the teacher {first} used acme 2.0; 2.1 is installed" in fusionkit(*taught).out
 
     installed("acme", None)
-    for words in (("predict", first, "-o", "new.csv"), ("run", first / "resolved.yaml")):
+    asked = [
+        ("predict", first, "-o", "new.csv"),
+        ("run", first / "resolved.yaml"),
+        ("run", "toy.yaml", "--resume", first),
+    ]
+    for words in asked:
         answer = fusionkit(*words)
         assert answer.code == 2
         cause, effect, *_ = answer.err.splitlines()

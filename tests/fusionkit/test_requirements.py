@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from fusionkit.errors import RecipeError
 from fusionkit.grids import fingerprint
 from fusionkit.recipe import Recipe, load_recipe
 from fusionkit.registry import Registry, build_registry
 from fusionkit.runs import telling
+from fusionkit.schema import json_schema
 
 BODY = """\
 data: {source: scenes}
@@ -99,6 +101,13 @@ def test_the_list_of_a_recipe_takes_the_place_of_its_bases(acme: Registry, tmp_p
     assert recipe.requires == ["acme>=1"]
     with pytest.raises(RecipeError, match=r"base\.yaml:1:12"):
         load_recipe(tmp_path / "base.yaml", registry=acme)
+
+
+def test_the_schema_knows_them(acme: Registry) -> None:
+    validator = Draft7Validator(json_schema(acme))
+    assert validator.is_valid(yaml.safe_load(BODY) | {"requires": ["acme>=1"]})
+    assert not validator.is_valid(yaml.safe_load(BODY) | {"requires": "acme"})
+    assert validator.is_valid({"base": "b.yaml", "requires": ["acme>=1"]})
 
 
 def test_a_resolved_recipe_keeps_them_and_its_results_do_not_depend_on_them(acme: Registry) -> None:
