@@ -22,6 +22,8 @@ from fusionkit.errors import BadSample, DataError, ShapeError
 from fusionkit.flow import Batch, Features, FeatureSpec, Input, InputSpec, Output, Task
 from fusionkit.options import options_model
 from fusionkit.registry import Entry, Plugin, Registry, load_registry
+from fusionkit.sections import Split
+from fusionkit.splits import Partition, divide
 
 
 class Held(Dataset):
@@ -457,6 +459,12 @@ def index_of(targets: Any, **facts: Any) -> Index:
     return Index(
         [f"s{i}" for i in range(len(targets))], targets, tuple(map(str, range(int(targets.max()) + 1))), **facts
     )
+
+
+def once(index: Index, **split: object) -> Partition:
+    """The samples divided by the keys of `split`, without folds."""
+    (partition,) = divide(index, Split(**split))
+    return partition
 
 
 def fusions_with_defaults() -> list[str]:
