@@ -370,22 +370,17 @@ def test_the_command_line_runs_them_too(
 
 # What is refused
 
+SEVERAL = "several labels as it is asked here; write `task: multilabel`, or ask it for"
+BALANCED = "train.balance: gradients are balanced by the scores of classes; the task is"
+
 
 @pytest.mark.parametrize(
     ("task", "targets", "offered"),
     [
-        (
-            "classification",
-            "multilabel",
-            "several labels as it is asked here; write `task: multilabel`, or ask it for one",
-        ),
+        ("classification", "multilabel", f"{SEVERAL} one"),
         ("classification", "regression", "quantities as it is asked here; write `task: regression`, or ask it for one"),
         ("multilabel", "classification", "one class a sample as it is asked here; write `task: classification`, or"),
-        (
-            "regression",
-            "multilabel",
-            "several labels as it is asked here; write `task: multilabel`, or ask it for q",
-        ),
+        ("regression", "multilabel", f"{SEVERAL} q"),
     ],
 )
 def test_a_task_that_is_not_that_of_the_data(
@@ -413,16 +408,8 @@ def test_a_task_that_is_not_that_of_the_data(
         ),
         ("multilabel", "train.select=rmse", "train.select: multilabel has no figure 'rmse'"),
         ("classification", "train.select=map", "train.select: classification has no figure 'map'"),
-        (
-            "regression",
-            "train.balance={}",
-            "train.balance: gradients are balanced by the scores of classes; the task is regression",
-        ),
-        (
-            "multilabel",
-            "train.balance={}",
-            "train.balance: gradients are balanced by the scores of classes; the task is m",
-        ),
+        ("regression", "train.balance={}", f"{BALANCED} regression"),
+        ("multilabel", "train.balance={}", f"{BALANCED} m"),
         ("regression", "loss=cross_entropy", "loss: cross_entropy is for classification, and the task is regression"),
         ("classification", "loss=mse", "loss: mse is for regression and grounding, and the task is classification"),
         ("regression", "data.units={moist: k}", "data.units: there is no quantity 'moist'; did you mean 'moisture'?"),
