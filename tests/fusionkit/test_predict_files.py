@@ -13,6 +13,8 @@ import pytest
 from fusionkit import experiment
 from fusionkit.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RECIPE = """
 name: toy
 data: {{root: {root}, split: {{test: 0.3, val: 0.2}}, {source}}}

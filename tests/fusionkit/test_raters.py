@@ -19,6 +19,8 @@ from fusionkit.progress import Progress
 from fusionkit.raters import NO_CLASS, NOBODY
 from fusionkit.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 
 

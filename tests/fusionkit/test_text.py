@@ -24,6 +24,8 @@ from fusionkit.saved import SavedRun
 from fusionkit.splits import Partition
 from fusionkit.survey import survey
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = {"红色": (200, 30, 30), "绿色": (30, 200, 30), "蓝色": (30, 30, 200)}
 SHAPES = ("屋顶", "农田", "河流", "道路")
 QUIET = Progress(quiet=True)
