@@ -24,6 +24,8 @@ from fusionkit.model import Blueprint, FusionModel, branch_inputs, whole
 from fusionkit.progress import Progress
 from fusionkit.recipe import Recipe, load_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 INPUTS = {name: spec for name, spec in Toy().inputs().items() if name != "steps"}
 

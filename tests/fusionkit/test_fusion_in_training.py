@@ -31,6 +31,8 @@ from fusionkit.registry import load_registry
 from fusionkit.sections import Train
 from fusionkit.trainer import Fit, fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TASK = Task("classification", ("a", "b", "c"), (1, 1, 1))
 INPUTS = {name: spec for name, spec in Toy().inputs().items() if name != "steps"}
 

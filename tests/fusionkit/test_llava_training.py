@@ -19,6 +19,8 @@ from fusionkit.optimization import Rates, make_optimizer
 from fusionkit.progress import Progress
 from fusionkit.recipe import load_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 CAPTIONS = {"plane stands on the runway": (200, 40, 40), "ship lies in the harbour": (40, 40, 200)}
 RECIPE = """

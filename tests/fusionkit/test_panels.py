@@ -22,6 +22,8 @@ from fusionkit.runs import Run
 from fusionkit.saved import SavedRun
 from fusionkit.webfont import font_source
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = {"红色": (200, 30, 30), "绿色": (30, 200, 30), "蓝色": (30, 30, 200)}
 HOSTILE = "<script>alert(1)</script> & 河"
 RECIPE = """
