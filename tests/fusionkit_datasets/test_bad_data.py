@@ -26,6 +26,8 @@ from fusionkit.report import MOST_BAD
 from fusionkit.splits import Partition
 from fusionkit.survey import Survey, survey
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 N = 24
 RANDOM = np.random.default_rng(0)
 

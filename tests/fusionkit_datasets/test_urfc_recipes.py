@@ -12,6 +12,8 @@ from PIL import Image
 from fusionkit import load_recipe, run
 from fusionkit.check import check
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
