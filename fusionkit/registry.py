@@ -82,7 +82,7 @@ class Plugin:
         if isinstance(error, Unusable):
             self.reason, self.remedy = error.reason, error.remedy
         else:
-            self.reason = _in_a_line(error)
+            self.reason, self.remedy = _in_a_line(error), _remedy(error)
         self.traceback = "".join(traceback.format_exception(error))
 
 
@@ -156,7 +156,7 @@ class Registry:
             if component.extra and isinstance(error, ImportError) and not f"{module}.".startswith(f"{gone}."):
                 remedy = f"pip install '{component.extra}'"
                 raise Unusable(what, f"needs more than is installed ({told})", remedy, "needs extra") from error
-            raise Unusable(what, f"cannot be imported: {told}") from error
+            raise Unusable(what, f"cannot be imported: {told}", _remedy(error)) from error
         if not hasattr(imported, attribute):
             raise Unusable(what, f"is broken: {module} has no {attribute!r}")
         target = getattr(imported, attribute)
@@ -250,6 +250,13 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 def _in_a_line(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}: {error}", 300)
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do where something of fusionkit is imported that is not there; else nothing is known."""
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "fusionkit":
+        return f"it does not fit {DISTRIBUTION} {version(DISTRIBUTION)}: upgrade one of the two"
+    return ""
 
 
 def _hold_to_api(module: Any, plugin: Plugin) -> None:

@@ -222,6 +222,16 @@ def test_the_version_of_the_api_is_read_before_anything_else(packages: Any, stat
     assert registry.manager.list_name_plugin() == []
 
 
+@pytest.mark.parametrize("line", ["from fusionkit import OfAnotherTime", "import fusionkit.of_another_time"])
+def test_what_fusionkit_does_not_have_tells_that_versions_do_not_fit(packages: Any, line: str) -> None:
+    remedy = f"it does not fit fusionkit-geo {version('fusionkit-geo')}: upgrade one of the two"
+    packages.add("acme", plugin=line)
+    packages.add("good", plugin=JOIN.format(package="good", extra=None), parts=line)
+    registry = built("acme", "good")
+    assert registry.plugins[0].remedy == remedy
+    assert refused(registry).endswith(remedy)
+
+
 def test_our_own_plugins_state_the_version_that_is_served() -> None:
     for point in entry_points(group="fusionkit"):
         if point.dist is not None and point.dist.name == "fusionkit-geo":
