@@ -27,7 +27,7 @@ log = logging.getLogger("mkdocs.hooks")
 
 ON_TOP = ("README.md", "README.zh-CN.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md")
 """Pages that lie beside docs/."""
-_NAMED = re.compile(r"^<!-- (?:file|readme): (\S+) -->\n(```\w+)$", re.MULTILINE)
+_NAMED = re.compile(r"^<!-- file: (\S+) -->\n(```\w+)$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
