@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
-import jinja2
+from jinja2 import Template
 
 from fusionkit.ablation import Ablation, Row
 from fusionkit.ablation_latex import costs_latex, latex
@@ -29,6 +29,7 @@ from fusionkit.errors import RequestError
 from fusionkit.estimates import change, p_text
 from fusionkit.figures_ablation import ablation_figure, confusion_difference, counts_apart
 from fusionkit.headlines import LABELS, label
+from fusionkit.pages import template
 from fusionkit.result import figure_text
 from fusionkit.runs import LABEL_COUNTS, RunFolder
 
@@ -170,13 +171,5 @@ def _slug(name: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fusionkit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": figure_text, "spread": spread_text, "p": plain_p, "change": change}
-    return environment.get_template("ablation.html")
+def _template() -> Template:
+    return template("ablation.html", share=figure_text, spread=spread_text, p=plain_p, change=change)

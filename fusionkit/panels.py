@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import jinja2
 import numpy as np
+from jinja2 import Template
 
 from fusionkit import grounding
 from fusionkit.assembly import blamed_on
 from fusionkit.errors import BadSample, RequestError
 from fusionkit.files import atomic
 from fusionkit.loading import read_checked
+from fusionkit.pages import template
 from fusionkit.panel_attention import Attention
 from fusionkit.panel_choice import RULE, drawn, groups, right
 from fusionkit.pictures import picture, source, with_attention, with_boxes
@@ -261,12 +262,5 @@ class PanelMaker:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fusionkit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(PAGE)
+def _template() -> Template:
+    return template(PAGE)

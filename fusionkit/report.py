@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
+from jinja2 import Template
 
 from fusionkit.costs import cost_cells
 from fusionkit.estimates import RESAMPLES, change, difference_text, p_text
@@ -23,6 +23,7 @@ from fusionkit.figures_multilabel import label_confusions
 from fusionkit.figures_regression import predicted_against_true
 from fusionkit.figures_retrieval import recall_curves
 from fusionkit.headlines import HEADLINES, LABELS, label, primary
+from fusionkit.pages import template
 from fusionkit.predictions import Predictions
 from fusionkit.result import Result, estimate_text, figure_text
 from fusionkit.retrieval import PROTOCOL
@@ -179,23 +180,16 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fusionkit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _template() -> Template:
+    return template(
+        "report.html",
+        change=change,
+        difference=difference_text,
+        p=p_text,
+        share=figure_text,
+        many=lambda value: value if isinstance(value, str) else f"{value:,}",
+        number=lambda value: "–" if np.isnan(value) else f"{value:.4g}",
     )
-    environment.filters |= {
-        "change": change,
-        "difference": difference_text,
-        "p": p_text,
-        "share": figure_text,
-        "many": lambda value: value if isinstance(value, str) else f"{value:,}",
-        "number": lambda value: "–" if np.isnan(value) else f"{value:.4g}",
-    }
-    return environment.get_template("report.html")
 
 
 def _headlines(result: Result) -> list[str]:
