@@ -24,7 +24,7 @@ def it_loads(module: str) -> None:
     """The module can be imported, and its hooks are spelt and marked right."""
     (plugin,) = _registry(module).plugins
     if plugin.status != "ok":
-        raise Fault("it_loads", f"{module} does not load: {plugin.reason}")
+        raise Fault("it_loads", f"{module} does not load: {plugin.why}")
 
 
 def importing_is_light(module: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fusionkit.testing import Fault, PluginSuite
 from fusionkit.testing.fault import hold
-from fusionkit.testing.plugins import CHECKS
+from fusionkit.testing.plugins import CHECKS, it_loads
 
 RIGHT = """
 from fusionkit import Component, hookimpl
@@ -24,9 +24,10 @@ def fusionkit_components():
         ("import torch" + RIGHT, {"importing_is_light"}),
         ("import nowhere_to_be_found" + RIGHT, {"it_loads"}),
         (RIGHT.replace("@hookimpl", ""), {"it_loads"}),
+        ("PLUGIN_API = 99" + RIGHT, {"it_loads"}),
         (RIGHT.replace(":CrossEntropy", ":Nothing"), {"components_are_there"}),
     ],
-    ids=["right", "imports torch", "cannot be imported", "hook not marked", "class is not there"],
+    ids=["right", "imports torch", "cannot be imported", "hook not marked", "another API", "class is not there"],
 )
 def test_a_defect_is_named_and_no_other(tmp_path, monkeypatch, text, rules, request):
     module = "tried_" + request.node.callspec.id.replace(" ", "_")
@@ -39,6 +40,13 @@ def test_a_defect_is_named_and_no_other(tmp_path, monkeypatch, text, rules, requ
         except Fault as fault:
             found.add(fault.check)
     assert found == rules
+
+
+def test_a_plugin_for_another_version_of_the_api_is_told_what_to_upgrade(tmp_path, monkeypatch):
+    (tmp_path / "tried_another_time.py").write_text("PLUGIN_API = 99" + RIGHT)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Fault, match="; upgrade fusionkit-geo$"):
+        it_loads("tried_another_time")
 
 
 class TestOurLosses(PluginSuite):
