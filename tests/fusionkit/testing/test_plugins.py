@@ -45,7 +45,7 @@ def test_a_defect_is_named_and_no_other(tmp_path, monkeypatch, text, rules, requ
 def test_a_plugin_for_another_version_of_the_api_is_told_what_to_upgrade(tmp_path, monkeypatch):
     (tmp_path / "tried_another_time.py").write_text("PLUGIN_API = 99" + RIGHT)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Fault, match="; upgrade fusionkit-geo$"):
+    with pytest.raises(Fault, match=r"; upgrade fusionkit-geo$"):
         it_loads("tried_another_time")
 
 
