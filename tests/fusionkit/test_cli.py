@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from toy_recipe import write_toy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from fusionkit.grids import Cell, load_grid
 from fusionkit.progress import Progress
 from fusionkit.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 GRID = "base: toy.yaml\naxes: {fusion: [concat, late]}\nseeds: 2\n"
 
 STAND_IN = """
