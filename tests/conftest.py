@@ -39,5 +39,5 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
 def undrawn() -> Iterator[None]:
     """Figures of this module's runs are composed and not drawn, which takes longer than training on toy data."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusionkit.figures.save", lambda figure, file, kind: None)
+        patch.setattr("fusionkit.figures.save", lambda figure, file, kind, dpi=0: None)
         yield

@@ -9,6 +9,8 @@ from doc_stand_ins import PREPARED, Site, cells_here, one_epoch
 
 from fusionkit.errors import RequestError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def reader(tmp_path, tmp_path_factory, monkeypatch):

@@ -11,6 +11,8 @@ from doc_stand_ins import one_epoch
 import fusionkit
 from fusionkit.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

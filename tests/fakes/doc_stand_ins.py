@@ -1,7 +1,7 @@
 """What a test of the documentation does otherwise than a reader would, so that it is quick and needs no network.
 
-- Every training has one epoch (`one_epoch`), the data of `fusionkit data make` are few (`cut`), and the cells of a grid
-  run in this process (`cells_here`).
+- Every training has one epoch (`one_epoch`), the data of `fusionkit data make` are few (`cut`), the cells of a grid run
+  in this process (`cells_here`), and figures are blank (the fixture `undrawn`).
 - `pip install FOLDER` puts the package on the path with the metadata that installing it would make (`Site`).
 - What a page says is there, real data or a finished run, is made up before the page is followed (`PREPARED`).
 """
