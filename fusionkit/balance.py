@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -31,6 +30,9 @@ from fusionkit.flow import Batch, Features
 from fusionkit.model import FusionModel
 from fusionkit.randomness import key
 from fusionkit.sections import Balance
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 class GradientBalance:

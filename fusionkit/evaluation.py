@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from fusionkit.contract import Loss
@@ -18,6 +17,9 @@ from fusionkit.kinds import KINDS
 from fusionkit.loading import Batches, Loader, Samples, plainly
 from fusionkit.model import FusionModel
 from fusionkit.weighting import Weighting
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 class Objective(nn.Module):

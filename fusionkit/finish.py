@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from fusionkit.assembly import make_task
 from fusionkit.describe import describe_opened, findings
@@ -27,6 +26,8 @@ from fusionkit.trainer import remarks
 from fusionkit.variants import MAIN, Variant
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from fusionkit.experiment import Answer
 
 

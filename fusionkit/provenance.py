@@ -8,16 +8,18 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 
 import fusionkit
 from fusionkit.opened import Opened
 from fusionkit.packages import installed
 from fusionkit.recipe import Recipe
 from fusionkit.registry import load_registry
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 _PACKAGES = (
     "fusionkit-geo",

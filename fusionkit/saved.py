@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from lightning.fabric import Fabric
 
 from fusionkit.assembly import blueprint, declared_inputs, make_task
 from fusionkit.contract import Augmentation, Sample, Tokenizer
@@ -26,6 +25,9 @@ from fusionkit.repeat import blamed_on_versions
 from fusionkit.runs import Run
 from fusionkit.text import restore_tokenizers
 from fusionkit.trainer import PRECISION
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, TypeError, UnpicklingError)
 """What torch raises of files that are missing, cut short, no checkpoints, or those of another model."""
@@ -181,6 +183,8 @@ class SavedRun:
         precision = self.recipe.train.precision
         if precision == "16" and not on_gpu:  # CPUs compute with it slowly or not at all
             precision = "32"
+        from lightning.fabric import Fabric  # slow to import, and not everyone who reads a run asks it
+
         return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=PRECISION[precision])
 
     @cached_property

@@ -10,7 +10,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning.fabric import Fabric
 
 from fusionkit.balance import GradientBalance
 from fusionkit.errors import FusionkitError
@@ -21,6 +20,8 @@ from fusionkit.progress import Progress
 from fusionkit.randomness import seed_torch
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from fusionkit.trainer import Fit
 
 

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
 from fusionkit import extra_metrics, raters
@@ -36,6 +35,9 @@ from fusionkit.randomness import generator
 from fusionkit.sections import Train
 from fusionkit.step import Step
 from fusionkit.weighting import Weight, Weighting, sum_of
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
