@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -23,44 +23,38 @@ class Section:
     Args:
         line: of its heading, counted from 1.
         level: of its heading; 0 before the first.
-        blocks: fenced code with its language, and marks, in order.
-        items: entries of lists.
-        tables: of each, the number of cells in each row.
-        spans: code within sentences. Their order, and that of links and numbers, is the language's.
-        links: where they lead.
-        numbers: in digits.
+        layout: lines of code and marks, entries of lists, rows of tables, in their order.
+        words: code within sentences, where links lead, numbers in digits; their order is the language's.
     """
 
     line: int = 1
     level: int = 0
-    blocks: list[str] = field(default_factory=list)
-    items: int = 0
-    tables: list[list[int]] = field(default_factory=list)
-    spans: Counter[str] = field(default_factory=Counter)
-    links: Counter[str] = field(default_factory=Counter)
-    numbers: Counter[str] = field(default_factory=Counter)
+    layout: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
     def add(self, token: Token) -> None:
         """Note a block of the section, or a piece of one of its sentences."""
         match token.type:
             case "fence":
-                self.blocks.append(f"```{token.info}\n{token.content}")
+                self.layout += [f"```{token.info}", *token.content.splitlines(), "```"]
             case "html_block":
-                self.blocks.append(token.content.rstrip("\n"))
+                self.layout += token.content.splitlines()
             case "list_item_open":
-                self.items += 1
-            case "table_open":
-                self.tables.append([])
+                self.layout.append("an entry of a list")
             case "tr_open":
-                self.tables[-1].append(0)
+                self.layout.append("a row of a table: |")
             case "th_open" | "td_open":
-                self.tables[-1][-1] += 1
+                self.layout[-1] += " |"
             case "code_inline":
-                self.spans[token.content] += 1
+                self.words.append(f"`{token.content}`")
             case "link_open":
-                self.links[str(token.attrs["href"])] += 1
+                self.words.append(f"({token.attrs['href']})")
             case "text":
-                self.numbers.update(re.findall(r"\d+(?:[.,]\d+)*", token.content))
+                self.words += re.findall(r"\d+(?:[.,]\d+)*", token.content)
+
+    def lines(self) -> list[str]:
+        """All of it, in an order that both languages have."""
+        return [*self.layout, *sorted(self.words)]
 
 
 def sections(text: str) -> Iterator[Section]:
@@ -77,21 +71,20 @@ def sections(text: str) -> Iterator[Section]:
 
 
 def differences(english: str, chinese: str) -> list[str]:
-    """Where the Chinese edition is not that of the English text: one line each, in terms of both files."""
+    """Where the Chinese edition is not that of the English text: per section, what only one of them has."""
     ours, theirs = [list(sections(text))[1:] for text in (english, chinese)]
     if [section.level for section in ours] != [section.level for section in theirs]:
         return [f"{ENGLISH} has {len(ours)} sections, {CHINESE} {len(theirs)}, or their levels differ"]
-    return [
-        f"{ENGLISH}:{one.line} and {CHINESE}:{other.line} differ in {name}: {getattr(one, name)} and {found}"
+    apart = [
+        unified_diff(one.lines(), other.lines(), f"{ENGLISH}:{one.line}", f"{CHINESE}:{other.line}", n=0, lineterm="")
         for one, other in zip(ours, theirs, strict=True)
-        for name, found in vars(other).items()
-        if name != "line" and found != getattr(one, name)
     ]
+    return [found for found in map("\n".join, apart) if found]
 
 
 def test_the_editions_are_in_step():
     english, chinese = [(ROOT / file).read_text(encoding="utf-8") for file in (ENGLISH, CHINESE)]
-    assert differences(english, chinese) == []
+    assert not (found := differences(english, chinese)), "\n".join(found)
 
 
 def test_each_edition_leads_to_the_other():
@@ -123,18 +116,18 @@ a: 1  # one
     ("old", "new", "told"),
     [
         ("## Table", "### Table", "levels"),
-        ("## Table", "## Table\n\n## Another", "zh-CN.md 3,"),
-        ("a: 1  # one", "a: 1  # 一", "blocks"),
-        ("```yaml", "```text", "blocks"),
-        ("file: a.yaml", "file: b.yaml", "blocks"),
-        ("`these`", "`those`", "spans"),
-        ("docs/a.md", "docs/b.md", "links"),
-        ("3.5", "3.6", "numbers"),
-        ("| c | d |", "| c | d |\n| e | f |", "tables"),
-        ("- item", "- item\n- item", "items"),
+        ("## Table", "## Table\n\n## Another", "README.zh-CN.md 3,"),
+        ("a: 1  # one", "a: 1  # 一", "\n+a: 1  # 一"),
+        ("```yaml", "```text", "\n+```text"),
+        ("file: a.yaml", "file: b.yaml", "\n+<!-- file: b.yaml -->"),
+        ("`these`", "`those`", "\n+`those`"),
+        ("docs/a.md", "docs/b.md", "\n+(docs/b.md)"),
+        ("3.5", "3.6", "\n+3.6"),
+        ("| c | d |", "| c | d |\n| e | f |", "\n+a row of a table: | | |"),
+        ("- item", "- item\n- item", "\n+an entry of a list"),
     ],
 )
 def test_what_was_changed_in_one_edition_alone_is_told(old, new, told):
     assert differences(PAGE, PAGE.replace("Title", "标题").replace("Two of", "两个").replace("ways", "方式")) == []
-    [line] = differences(PAGE, PAGE.replace(old, new))
-    assert told in line
+    [found] = differences(PAGE, PAGE.replace(old, new))
+    assert told in found
