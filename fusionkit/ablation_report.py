@@ -57,8 +57,7 @@ def legend(found: Ablation) -> list[str]:
     elif tests:
         told.append(f"p: {', '.join(tests)}. It speaks of these very models, not of their recipes with another seed.")
     for figure, metric in found.extra.items():
-        direction = "" if metric.higher_is_better else "; less is better"
-        told.append(f"{figure}: {metric.summary or 'a metric of the recipe'}{direction}. Neither interval nor test.")
+        told.append(f"{metric.told(figure)}. Neither interval nor test.")
     if any(row.is_baseline for row in found.rows):
         told.append("Rows above the variants are baselines, trained beside the reference with its seeds.")
     return told

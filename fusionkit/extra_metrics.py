@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,10 +29,18 @@ class AboutMetric:
     Args:
         summary: one line.
         higher_is_better: False of an error.
+        options: as in the resolved recipe.
     """
 
     summary: str
     higher_is_better: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def told(self, name: str) -> str:
+        """What it is, by the name that a recipe calls it: `top_k (k 5): share of ...`."""
+        options = ", ".join(f"{key} {value}" for key, value in self.options.items())
+        direction = "" if self.higher_is_better else "; less is better"
+        return f"{name}{f' ({options})' if options else ''}: {self.summary or 'a metric of the recipe'}{direction}"
 
 
 @dataclass(frozen=True)
@@ -44,16 +52,18 @@ class ExtraMetric:
         owner: the distribution that it comes from.
         summary: one line.
         metric: the component.
+        options: as in the resolved recipe.
     """
 
     name: str
     owner: str
     summary: str
     metric: Metric
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def about(self) -> AboutMetric:
-        return AboutMetric(self.summary, self.metric.higher_is_better)
+        return AboutMetric(self.summary, self.metric.higher_is_better, self.options)
 
     def __call__(self, target: np.ndarray, answers: np.ndarray) -> float:
         """The figure of these samples, NaN where it is undefined or infinite; see `Metric.compute`.
@@ -93,7 +103,7 @@ def _made(recipe: Recipe, chosen: Chosen, task: Task) -> ExtraMetric:
         raise recipe.error(chosen.path, str(error)) from error
     except Exception as error:
         raise _failed(chosen.name, chosen.owner, error) from error
-    return ExtraMetric(chosen.name, chosen.owner, chosen.summary, metric)
+    return ExtraMetric(chosen.name, chosen.owner, chosen.summary, metric, chosen.options.model_dump(mode="json"))
 
 
 def _failed(name: str, owner: str, error: Exception) -> PluginFault:

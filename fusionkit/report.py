@@ -164,7 +164,7 @@ def render(data: ReportData, images: Mapping[str, bytes]) -> str:
         images=sources,
         headlines=_headlines(data.result),
         compared=_compared(data.result),
-        in_table=dict.fromkeys((*data.result.table()[-1].figures, *_compared(data.result))),
+        in_table=_in_table(data.result),
         deciding=data.result.deciding,
         unit=_unit(data.result),
         weights=_weights(data.curves),
@@ -197,6 +197,12 @@ def _headlines(result: Result) -> list[str]:
     names = (result.deciding, *(name for name in HEADLINES[result.task] if name != result.deciding))
     kept = [name for name in names if result.task != "retrieval" or result.metrics[name].value is not None]
     return [*kept, *result.extra_metrics]
+
+
+def _in_table(result: Result) -> list[str]:
+    """The figures in the table of modalities; the recipe's metrics have one of their own, to fit on a page."""
+    names = dict.fromkeys((*result.table()[-1].figures, *_compared(result)))
+    return [name for name in names if name not in result.extra_metrics]
 
 
 def _compared(result: Result) -> tuple[str, ...]:

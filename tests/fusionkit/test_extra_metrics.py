@@ -126,7 +126,8 @@ def test_the_printed_table_and_the_report_have_them(made: Run) -> None:
     page = (made.path / "report.html").read_text()
     assert '<span class="name">brier</span>' in page
     assert "brier: squared error of the probabilities, 0 to 2; less is better." in page
-    assert "top_k: share of samples whose class is among the k most probable." in page
+    assert "top_k (k 2): share of samples whose class is among the k most probable." in page
+    assert page.count("<th>top_k</th>") == 1  # in a table of metrics, which fits on a page
     assert "those of metrics on scales of their own" in page
     for fold in made.result.folds:
         assert f'<td class="n">{fold.metrics["brier"]:.4f}</td>' in page
