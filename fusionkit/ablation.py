@@ -14,7 +14,7 @@ from fusionkit.ablation_runs import Answered, answered, checked
 from fusionkit.errors import RequestError, suggestion
 from fusionkit.estimates import FEW_GROUPS, Estimate, Verdict, interval_note
 from fusionkit.extra_metrics import AboutMetric
-from fusionkit.headlines import ERRORS, HEADLINES, primary
+from fusionkit.headlines import ERRORS, HEADLINES, bounds, primary
 from fusionkit.kinds import KINDS
 from fusionkit.paired import Resamples, over_samples
 from fusionkit.result import EARLY_STACK, Cost
@@ -266,7 +266,10 @@ class _Table:
             {},
             {model.seed: str(model.run.path) for model in models},
             {self.models[k].seed: dict(zip(figures, self.values[k].tolist(), strict=True)) for k in places},
-            {figure: over_seeds(self.values[places, f], self.drawn[:, places, f]) for f, figure in enumerate(figures)},
+            {
+                figure: over_seeds(self.values[places, f], self.drawn[:, places, f], bounds(figure))
+                for f, figure in enumerate(figures)
+            },
             _mean_cost([model.cost for model in models]),
             counted or None,
             {model.seed: model.code for model in models},
@@ -282,7 +285,7 @@ class _Table:
         apart, drawn = self.values[one] - self.values[other], self.drawn[:, one] - self.drawn[:, other]
         units = None if self.groups is None else len(np.unique(self.groups))
         found = {
-            figure: None if units == 1 else over_seeds(apart[:, f], drawn[:, :, f])
+            figure: None if units == 1 else over_seeds(apart[:, f], drawn[:, :, f], _apart(*bounds(figure)))
             for f, figure in enumerate(HEADLINES[self.task])
         }
         merits = np.mean([self.models[k].merits - self.models[m].merits for k, m in zip(one, other, strict=True)], 0)
@@ -311,6 +314,11 @@ class _Table:
             deciding.detectable if deciding else None,
             units,
         )
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """The bounds of a difference of two figures with these bounds."""
+    return low - high, high - low
 
 
 def _over_seeds_alone(one: np.ndarray, other: np.ndarray) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 HEADLINES = {
     "classification": ("oa", "aa", "kappa", "macro_f1", "weighted_f1"),
     "multilabel": ("map", "macro_f1", "micro_f1", "subset_accuracy"),
@@ -63,6 +65,13 @@ IN_TABLE = {
     "retrieval": ("forward_r1", "forward_r10", "forward_map", "backward_r1", "backward_r10", "backward_map"),
 }
 """Those that stand in the table of modalities, where they are defined."""
+
+
+def bounds(figure: str) -> tuple[float, float]:
+    """The least and the most that a figure can be."""
+    if figure in ERRORS:
+        return 0.0, inf
+    return {"kappa": -1.0, "r2": -inf}.get(figure, 0.0), 1.0
 
 
 def label(figure: str) -> str:

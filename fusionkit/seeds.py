@@ -78,12 +78,15 @@ class OverSeeds:
         return max(over_seeds, noncentrality(self.freedom) * self.error)
 
 
-def over_seeds(values: ArrayLike, resampled: ArrayLike) -> OverSeeds | None:
+def over_seeds(
+    values: ArrayLike, resampled: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> OverSeeds | None:
     """Combine what seeds found.
 
     Args:
         values: the figure of each seed `[S]`, or its paired difference.
         resampled: the same of bootstrap resamples of the samples, the same ones for all seeds: `[r, S]`.
+        bounds: the least and the most that the figure can be; its interval ends there.
 
     Returns:
         None where a value is undefined, or all resamples are.
@@ -107,7 +110,8 @@ def over_seeds(values: ArrayLike, resampled: ArrayLike) -> OverSeeds | None:
     freedom = (seeds - 1) * (total / between) ** 2 if between > 0 else np.inf
     mean, error = float(found.mean()), (total / seeds) ** 0.5
     reach = float(t.ppf(1 - LEVEL / 2, freedom)) * error
-    return OverSeeds(mean, spread**0.5, error, freedom, seeds, mean - reach, mean + reach)
+    low, high = max(mean - reach, bounds[0]), min(mean + reach, bounds[1])
+    return OverSeeds(mean, spread**0.5, error, freedom, seeds, low, high)
 
 
 def noncentrality(freedom: float) -> float:

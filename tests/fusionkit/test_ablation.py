@@ -67,6 +67,15 @@ def test_tests_are_those_of_scipy_on_the_same_arrays(cells, found):
         assert against.p_value == max(against.p_samples, against.p_seeds, against.p_both)
 
 
+def test_no_interval_leaves_the_scale_of_its_figure(tmp_path):
+    """With two seeds of six samples, Student's t reaches far."""
+    for row in ablation(made_grid(tmp_path, seeds=(0, 1), n=6)).rows:
+        assert all(0 <= row.metrics[name].low <= row.metrics[name].high <= 1 for name in ("oa", "aa", "macro_f1"))
+        assert -1 <= row.metrics["kappa"].low <= row.metrics["kappa"].high <= 1
+        if row.against:
+            assert -1 <= row.against.differences["oa"].low <= row.against.differences["oa"].high <= 1
+
+
 def test_verdicts_and_their_words(found):
     told = {row.name: row.against.words for row in found.rows if row.against}
     assert told["late"] == "better"

@@ -78,6 +78,14 @@ def test_detectable_has_a_power_of_four_fifths(freedom):
     assert nct.sf(critical, freedom, found) == pytest.approx(0.8, abs=1e-6)
 
 
+def test_an_interval_ends_where_the_figure_does():
+    values = np.array([0.9, 1.0])
+    free, held = (over_seeds(values, np.tile(values, (10, 1)), *bounds) for bounds in ([], [(0.0, 1.0)]))
+    assert (free.low, free.high) == pytest.approx((0.95 - 12.7062 * 0.05, 0.95 + 12.7062 * 0.05), rel=1e-4)
+    assert (held.low, held.high) == (free.low, 1.0)
+    assert held.error == free.error
+
+
 def test_detectable_differences_are_those_of_statsmodels():
     """Effect sizes by `TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)` of statsmodels 0.14."""
     for nobs, shift in {2: 16.33401, 3: 5.653489, 4: 4.255899, 5: 3.761060, 10: 3.149635}.items():
