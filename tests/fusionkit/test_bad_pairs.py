@@ -27,7 +27,7 @@ data:
   split: {{test: 0.25, val: 0.2}}
   batch_size: 24
   max_bad: 0.1
-  timeout: 1
+  timeout: 3
 modalities:
   image: {{encoder: {{name: patch_cnn, width: 8}}}}
   text: {{encoder: {{name: text_transformer, tokenizer: word, vocabulary: 60, length: 12, width: 16, layers: 1}}}}
