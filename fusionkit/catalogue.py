@@ -80,11 +80,13 @@ def locate(recipe: str, command: Literal["run", "grid"] = "run") -> Path:
     Raises:
         RequestError: there is neither.
     """
+    names = [known.name for known in shipped() if known.command == command]
+    if Path(recipe).is_file():
+        return Path(recipe)
+    if recipe in names:  # the folder of a grid's results may be called as it is
+        return find(recipe).path
     if Path(recipe).exists():
         return Path(recipe)
-    names = [known.name for known in shipped() if known.command == command]
-    if recipe in names:
-        return find(recipe).path
     what = {"run": "recipe", "grid": "grid"}[command]
     name = Path(recipe).with_suffix("").as_posix().removeprefix("recipes/")
     if name in names:

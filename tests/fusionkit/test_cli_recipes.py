@@ -79,7 +79,9 @@ def test_a_grid_is_not_copied_away_from_its_base(fusionkit, shelf):
     assert not Path("mine.yaml").exists()
 
 
-def test_a_shipped_grid_is_run_by_its_name(fusionkit):
+def test_a_shipped_grid_is_run_by_its_name(fusionkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("grids/urfc_demo").mkdir(parents=True)  # where its results are
     answer = fusionkit("grid", "grids/urfc_demo", "--dry-run")
     assert answer.code == 0, answer.err
     assert "27 cells" in answer.err

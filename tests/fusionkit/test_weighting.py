@@ -18,6 +18,7 @@ from fusionkit_fakes import Branches, Cat, Conv, Entropy, Linear, Size, Toy, rec
 from jsonschema import Draft7Validator
 from lightning.fabric import Fabric
 from rich.console import Console
+from toy_fits import Kill, Killed
 
 from fusionkit.errors import RecipeError
 from fusionkit.experiment import run
@@ -399,25 +400,6 @@ def a_fit(folder: Path, epochs: int = 4) -> Fit:
 def trained(job: Fit, *callbacks: Any) -> Fit:
     fit(job, Fabric(accelerator="cpu", devices=1), Progress(Console(file=StringIO())), callbacks)
     return job
-
-
-class Killed(Exception):  # noqa: N818
-    pass
-
-
-class Kill:
-    """Raises at the end of an epoch, or of a step."""
-
-    def __init__(self, *, epoch: int = 0, step: int = 0):
-        self.epoch, self.step = epoch, step
-
-    def on_step_end(self, job: Fit, terms: dict[str, float]) -> None:
-        if job.step == self.step:
-            raise Killed
-
-    def on_epoch_end(self, job: Fit) -> None:
-        if job.epoch == self.epoch:
-            raise Killed
 
 
 @pytest.fixture(scope="module")
