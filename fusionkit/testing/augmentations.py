@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,7 @@ def among(
 
 def the_generator_decides(subject: AugmentationSubject) -> None:
     """The same generator gives the same result, whatever was drawn elsewhere and whichever samples came before."""
-    sample = subject.sample()
-    forward = [subject.run(sample, draw, elsewhere=1) for draw in DRAWS]
-    backward = [subject.run(sample, draw, elsewhere=2) for draw in reversed(DRAWS)]
-    if not all(_same(one, other) for one, other in zip(forward, reversed(backward), strict=True)):
-        raise Fault(
-            "the_generator_decides",
-            "the same generator gives another result; draw from the one that is handed over, and keep no state",
-        )
+    decided_by_the_generator(partial(subject.run, subject.sample()), _same)
 
 
 def shapes_and_types_are_kept(subject: AugmentationSubject) -> None:
@@ -229,6 +223,17 @@ CHECKS: tuple[Callable[[AugmentationSubject], None], ...] = (
     it_changes_something,
     it_travels_to_workers,
 )
+
+
+def decided_by_the_generator(run: Callable[..., Any], same: Callable[[Any, Any], bool]) -> None:
+    """Hold `run(draw, elsewhere=seed)` to giving the same for the same draw, in any order and by any other seed."""
+    forward = [run(draw, elsewhere=1) for draw in DRAWS]
+    backward = [run(draw, elsewhere=2) for draw in reversed(DRAWS)]
+    if not all(same(one, other) for one, other in zip(forward, reversed(backward), strict=True)):
+        raise Fault(
+            "the_generator_decides",
+            "the same generator gives another result; draw from the one that is handed over, and keep no state",
+        )
 
 
 @contextmanager

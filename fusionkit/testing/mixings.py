@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from fusionkit.contract import Mixing
 from fusionkit.flow import Batch, InputSpec, Task
 from fusionkit.randomness import generator, key
-from fusionkit.testing.augmentations import DRAWS, MOST_DRAWS, among, seeded
+from fusionkit.testing.augmentations import DRAWS, MOST_DRAWS, among, decided_by_the_generator, seeded
 from fusionkit.testing.fault import Fault
 
 SIZE = 8
@@ -91,14 +92,7 @@ class MixingSubject:
 
 def the_generator_decides(subject: MixingSubject) -> None:
     """The same generator gives the same result, whatever was drawn elsewhere and whichever batches came before."""
-    batch = subject.batch()
-    forward = [subject.run(batch, draw, elsewhere=1) for draw in DRAWS]
-    backward = [subject.run(batch, draw, elsewhere=2) for draw in reversed(DRAWS)]
-    if not all(_same(one, other) for one, other in zip(forward, reversed(backward), strict=True)):
-        raise Fault(
-            "the_generator_decides",
-            "the same generator gives another result; draw from the one that is handed over, and keep no state",
-        )
+    decided_by_the_generator(partial(subject.run, subject.batch()), _same)
 
 
 def shapes_and_types_are_kept(subject: MixingSubject) -> None:
